@@ -1,0 +1,4 @@
+//! Rabbitry: a worker pool for heavy numeric work on RabbitMQ.
+
+pub mod broker;
+pub mod task;

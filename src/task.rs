@@ -1,0 +1,305 @@
+//! The vocabulary every layer shares: task ids, kinds, the two traits a kind implements, outcomes and errors.
+//!
+//! Must not touch: brokers, byte layouts of messages, threads. A kind (a folder under `tasks/`) implements [`Task`] for
+//! the side that asks and [`Handler`] for the side that computes; nothing else of the program knows what a kind is.
+//!
+//! Matrix payloads are raw little-endian, so the crate refuses to build for a big-endian target.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+#[cfg(target_endian = "big")]
+compile_error!("rabbitry sends matrices as raw little-endian bytes; big-endian targets are not supported");
+
+/// 128 random bits naming one task for its whole life, whatever the number of attempts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, bincode::Encode, bincode::Decode)]
+pub struct TaskId(pub u128);
+
+impl TaskId {
+    /// A new random id. 128 random bits: no coordination, and no collision worth planning for.
+    pub fn random() -> Self {
+        TaskId(rand::random())
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskId({self})")
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = TaskError;
+
+    /// Reads the 32 hexadecimal digits that [`fmt::Display`] writes.
+    fn from_str(text: &str) -> Result<Self, TaskError> {
+        match u128::from_str_radix(text, 16) {
+            Ok(id) if text.len() == 32 => Ok(TaskId(id)),
+            _ => Err(TaskError::Invalid(format!("a task id is 32 hexadecimal digits, not {text:?}"))),
+        }
+    }
+}
+
+/// The name of a kind of task: 1 to 32 of `a-z 0-9 - _`. It names the work queue `rabbitry.work.<kind>`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Kind(Cow<'static, str>);
+
+impl Kind {
+    /// A kind known when the program is built.
+    pub const fn from_static(name: &'static str) -> Self {
+        Kind(Cow::Borrowed(name))
+    }
+
+    /// Checks a name that came from outside.
+    ///
+    /// # Errors
+    /// [`TaskError::Invalid`] if the name is empty, longer than 32 bytes, or has any other character.
+    pub fn new(name: &str) -> Result<Self, TaskError> {
+        let legal = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
+        if (1..=32).contains(&name.len()) && name.bytes().all(legal) {
+            Ok(Kind(Cow::Owned(name.to_owned())))
+        } else {
+            Err(TaskError::Invalid(format!("a kind is 1 to 32 of a-z, 0-9, - and _, not {name:?}")))
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How the payload of a task and of its answer is written. A worker answers in the form it was asked in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, bincode::Encode, bincode::Decode)]
+pub enum Format {
+    /// Raw little-endian numbers, `application/x-rabbitry`.
+    #[default]
+    Binary,
+    /// A JSON document, `application/json`.
+    Json,
+}
+
+impl Format {
+    /// The AMQP `content_type` of a payload in this form.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Binary => "application/x-rabbitry",
+            Format::Json => "application/json",
+        }
+    }
+}
+
+/// Bytes in or out of a kind: a small parameter block and the payload.
+#[derive(Clone, Debug, Default)]
+pub struct Blob {
+    /// The form of `payload`.
+    pub format: Format,
+    /// The kind's own small struct (shapes, layouts, options; for an answer its certificate), at most
+    /// [`MAX_PARAMS`] bytes. May be empty for JSON from a foreign client, where the payload says it all.
+    pub params: Vec<u8>,
+    /// The numbers, in order; several pieces stand for their concatenation (A and B need not be copied together).
+    pub payload: Vec<Bytes>,
+}
+
+impl Blob {
+    /// Bytes of payload.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload.iter().map(|piece| piece.len() as u64).sum()
+    }
+}
+
+/// The longest parameter block a kind may send.
+pub const MAX_PARAMS: usize = 1024;
+
+/// A task ready to travel, with what the pool must know of it to place it.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// Parameters and payload.
+    pub blob: Blob,
+    /// Floating point operations, estimated. Small tasks are sent several to a message by this figure.
+    pub flops: u64,
+    /// An upper bound of the answer's payload in bytes. The boss refuses longer answers.
+    pub answer_bytes: u64,
+}
+
+/// The asking side of a kind.
+pub trait Task: Send + 'static {
+    /// The kind's name.
+    const KIND: Kind;
+    /// What comes back.
+    type Answer: Send + 'static;
+
+    /// Writes the task in the form asked for. No copy of the numbers where the form allows it.
+    ///
+    /// # Errors
+    /// [`TaskError::Invalid`] if the task can't be right (shapes, empty, NaN), before anything is sent.
+    fn encode(self, format: Format) -> Result<Encoded, TaskError>;
+
+    /// Reads an answer that came from a worker: bytes from outside, to be checked.
+    ///
+    /// # Errors
+    /// [`TaskError::Invalid`] if they are not an answer to this kind of task.
+    fn decode_answer(answer: Blob) -> Result<Self::Answer, TaskError>;
+}
+
+/// What a task will take on a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Resident bytes while it runs, its payload included.
+    pub memory_bytes: u64,
+    /// Threads worth giving to it if it has the machine to itself, at least 1.
+    pub threads: usize,
+}
+
+/// The computing side of a kind. One per worker, shared by its compute threads.
+pub trait Handler: Send + Sync + 'static {
+    /// The kind's name.
+    fn kind(&self) -> Kind;
+
+    /// Speed of one core of this machine at this kind's work, for the directory. Measured once, at start-up.
+    fn gflops(&self) -> f64;
+
+    /// Checks the parameters against the size of the payload and says what the task will take. Called before the
+    /// payload is fetched, with bytes from outside. `threads` is the most there can be.
+    ///
+    /// # Errors
+    /// [`TaskError::Invalid`] for parameters that are malformed or do not fit `payload_bytes`.
+    fn plan(&self, format: Format, params: &[u8], payload_bytes: u64, threads: usize) -> Result<Plan, TaskError>;
+
+    /// Computes, on the calling thread and on `threads` threads in all. The payload is one piece.
+    ///
+    /// # Errors
+    /// Any [`TaskError`]; it goes to the caller as the task's outcome.
+    fn run(&self, task: Blob, threads: usize) -> Result<Blob, TaskError>;
+}
+
+/// Why a task has no answer. It travels to the caller as data, in the form of [`crate::wire`].
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[serde(tag = "error", rename_all = "snake_case")]
+pub enum TaskError {
+    /// The task is wrong in form: shapes, NaN, malformed parameters or payload.
+    #[error("{0}")]
+    Invalid(String),
+    /// A is exactly singular.
+    #[error(
+        "A is singular: pivot {pivot} of the LU factorisation is exactly zero, so the rows or columns are dependent"
+    )]
+    Singular {
+        /// 1-based index of the first zero pivot, as LAPACK's `info`.
+        pivot: u64,
+    },
+    /// The worker has no handler for the kind.
+    #[error("unknown kind {kind:?}: this worker computes {known}")]
+    UnknownKind {
+        /// What was asked for.
+        kind: String,
+        /// What this worker knows, comma separated.
+        known: String,
+    },
+    /// The task can never fit into the worker's memory.
+    #[error(
+        "the task needs {needed_bytes} bytes and this worker may use {limit_bytes}; raise --memory or use a larger machine"
+    )]
+    TooLarge {
+        /// What it would take.
+        needed_bytes: u64,
+        /// What there is in all.
+        limit_bytes: u64,
+    },
+    /// The deadline passed before the answer came.
+    #[error("the deadline passed before the answer came")]
+    DeadlineExceeded,
+    /// Each of the allowed attempts ended with a dead worker.
+    #[error(
+        "{attempts} attempts ended without an outcome (the worker died each time); the task is in the queue rabbitry.dead"
+    )]
+    TooManyAttempts {
+        /// How many there were.
+        attempts: u32,
+    },
+    /// The handler panicked; the worker lives on.
+    #[error("the handler panicked: {0}")]
+    Panicked(String),
+    /// The pool shut down, or its connection was closed for good, before the answer came.
+    #[error("the pool was shut down before the answer came")]
+    Shutdown,
+}
+
+impl TaskError {
+    /// A stable, short name of the variant, for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            TaskError::Invalid(_) => "invalid",
+            TaskError::Singular { .. } => "singular",
+            TaskError::UnknownKind { .. } => "unknown_kind",
+            TaskError::TooLarge { .. } => "too_large",
+            TaskError::DeadlineExceeded => "deadline_exceeded",
+            TaskError::TooManyAttempts { .. } => "too_many_attempts",
+            TaskError::Panicked(_) => "panicked",
+            TaskError::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What came of a task, and who made it.
+#[derive(Clone, Debug)]
+pub struct Outcome<A> {
+    /// The task.
+    pub task: TaskId,
+    /// The answer, or why there is none.
+    pub result: Result<A, TaskError>,
+    /// The worker that made it, or `None` if no worker did (a deadline passed, the pool was shut down).
+    pub worker: Option<WorkerRef>,
+    /// Seconds the handler ran, on the worker's clock.
+    pub compute_seconds: f64,
+}
+
+/// Who computed an answer.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, bincode::Encode, bincode::Decode)]
+pub struct WorkerRef {
+    /// The worker's id: `host-pid-xxxx`.
+    pub id: String,
+    /// Its host name.
+    pub host: String,
+}
+
+/// Owned numbers as bytes, without a copy.
+pub fn f64_into_bytes(numbers: Vec<f64>) -> Bytes {
+    struct Owner(Vec<f64>);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+    Bytes::from_owner(Owner(numbers))
+}
+
+/// Bytes as numbers: borrowed where they lie aligned, copied where not.
+///
+/// # Errors
+/// [`TaskError::Invalid`] if the length is not a multiple of 8.
+pub fn f64_from_bytes(bytes: &[u8]) -> Result<Cow<'_, [f64]>, TaskError> {
+    if !bytes.len().is_multiple_of(8) {
+        return Err(TaskError::Invalid(format!("{} bytes are not a whole number of 8-byte floats", bytes.len())));
+    }
+    Ok(match bytemuck::try_cast_slice(bytes) {
+        Ok(numbers) => Cow::Borrowed(numbers),
+        Err(_) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(bytes)),
+    })
+}

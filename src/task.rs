@@ -10,7 +10,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 #[cfg(target_endian = "big")]
 compile_error!("rabbitry sends matrices as raw little-endian bytes; big-endian targets are not supported");
@@ -190,8 +189,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// Why a task has no answer. It travels to the caller as data, in the form of [`crate::wire`].
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
-#[serde(tag = "error", rename_all = "snake_case")]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, bincode::Encode, bincode::Decode)]
 pub enum TaskError {
     /// The task is wrong in form: shapes, NaN, malformed parameters or payload.
     #[error("{0}")]

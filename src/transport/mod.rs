@@ -1,0 +1,55 @@
+//! One task of any size over a [`Connection`]: inline in its message, or pulled in parts by the worker that holds its head.
+//!
+//! Here, and only here, [`crate::wire`] and [`crate::broker`] meet. Must not touch: handlers, retries, windows. The boss's
+//! half is [`outgoing`] (pack, serve parts) and [`collect`]; the worker's is [`incoming`], [`fetch`] and [`answer`].
+//!
+//! Invariants: no message above the broker's limit; at most [`fetch::CREDIT`] parts per fetch are with the broker.
+//! A payload that travels outside the broker (a file in shared memory, straight TCP) would be one more variant beside
+//! `pull_from` in the head and one more branch in [`fetch`]; nothing else would see it.
+
+pub mod answer;
+pub mod assembly;
+pub mod buffers;
+pub mod collect;
+pub mod fetch;
+pub mod incoming;
+pub mod names;
+pub mod outgoing;
+
+use crate::broker::{Connection, Error, ExchangeKind, Queue};
+use crate::task::Kind;
+
+/// The most bytes of records in one message's head: the AMQP frame that carries it is 128 KiB.
+pub const HEADS_MAX_BYTES: usize = 60 * 1024;
+
+/// Priorities that a work queue tells apart, 0 to this. Quorum queues know two: 5 and above is high.
+pub const PRIORITY_MAX: u8 = 5;
+
+/// Declares the exchanges and queues that all bosses and workers share. Either may come first.
+///
+/// # Errors
+/// [`Error::Operation`] if one of them exists with other arguments, or the broker's own.
+pub async fn declare_shared(connection: &dyn Connection, kinds: &[Kind], quorum: bool) -> Result<(), Error> {
+    connection.declare_exchange(names::WORK, ExchangeKind::Direct).await?;
+    connection.declare_exchange(names::PRESENCE, ExchangeKind::Fanout).await?;
+    connection.declare_exchange(names::CONTROL, ExchangeKind::Fanout).await?;
+    connection.declare_queue(&Queue { name: names::DEAD.into(), ..Queue::default() }).await?;
+    for kind in kinds {
+        let name = names::work_queue(kind.as_str());
+        let queue = Queue {
+            name: name.clone(),
+            quorum,
+            max_priority: (!quorum).then_some(PRIORITY_MAX),
+            dead_letter_queue: Some(names::DEAD.into()),
+            ..Queue::default()
+        };
+        connection.declare_queue(&queue).await?;
+        connection.bind_queue(&name, names::WORK, kind.as_str()).await?;
+    }
+    Ok(())
+}
+
+/// Whether messages stay in this process, where a checksum would only cost.
+fn in_process(connection: &dyn Connection) -> bool {
+    connection.inline_max_bytes() == usize::MAX
+}

@@ -1,0 +1,46 @@
+//! The names of exchanges and queues, as RabbitMQ's management page shows them.
+
+/// Direct exchange for tasks; the routing key is the kind.
+pub const WORK: &str = "rabbitry.work";
+/// Queue of what could not be computed: malformed messages, and tasks that killed their worker too often.
+pub const DEAD: &str = "rabbitry.dead";
+/// Fanout of heartbeats.
+pub const PRESENCE: &str = "rabbitry.presence";
+/// Fanout of control messages to all workers.
+pub const CONTROL: &str = "rabbitry.control";
+
+/// The queue of one kind's tasks, shared by all workers.
+pub fn work_queue(kind: &str) -> String {
+    format!("{WORK}.{kind}")
+}
+
+/// Where a boss reads its outcomes.
+pub fn results_queue(boss: &str) -> String {
+    format!("rabbitry.results.{boss}")
+}
+
+/// Where a boss is asked for parts.
+pub fn pull_queue(boss: &str) -> String {
+    format!("rabbitry.pull.{boss}")
+}
+
+/// Where a worker gets its parts: exclusive, gone with the worker.
+pub fn inbox(worker: &str) -> String {
+    format!("rabbitry.inbox.{worker}")
+}
+
+/// An exclusive ear of `who` on a fanout.
+pub fn ear(exchange: &str, who: &str) -> String {
+    format!("{exchange}.{who}")
+}
+
+/// An id for this process: host, pid and 16 random bits, legal in a queue name.
+pub fn process_id() -> String {
+    format!("{}-{}-{:04x}", host(), std::process::id(), rand::random::<u16>())
+}
+
+/// The host name, at most 64 bytes of it.
+pub fn host() -> String {
+    let legal = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    gethostname::gethostname().to_string_lossy().chars().filter(legal).take(64).collect()
+}

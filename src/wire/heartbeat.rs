@@ -1,0 +1,63 @@
+//! Who is there, and what everybody should know.
+
+use crate::task::WorkerRef;
+
+use super::Record;
+
+/// A worker's sign of life on the presence exchange: every 5 s, when asked, and once when it leaves.
+#[derive(Clone, PartialEq, Debug, bincode::Encode, bincode::Decode)]
+pub struct Heartbeat {
+    /// Id and host name.
+    pub worker: WorkerRef,
+    /// The address it reaches the broker from, or `embedded`.
+    pub address: String,
+    /// Process id.
+    pub pid: u32,
+    /// Cores of its machine.
+    pub cores: u32,
+    /// Slots: how many small tasks it computes at a time.
+    pub slots: u32,
+    /// Slots in use.
+    pub busy: u32,
+    /// Kinds it computes.
+    pub kinds: Vec<String>,
+    /// GFLOP/s of one core, measured at start-up.
+    pub gflops: f64,
+    /// Version of the program.
+    pub version: String,
+    /// Tasks answered since it started.
+    pub done: u64,
+    /// Of these, with an error.
+    pub failed: u64,
+    /// It takes no more tasks: forget it.
+    pub leaving: bool,
+}
+
+impl Record for Heartbeat {
+    const MAGIC: [u8; 4] = *b"RBTB";
+    const NAME: &'static str = "heartbeat";
+}
+
+/// A word to all workers, on the control exchange.
+#[derive(Clone, PartialEq, Eq, Debug, bincode::Encode, bincode::Decode)]
+pub struct Control {
+    /// What to do.
+    pub command: Command,
+}
+
+/// What a [`Control`] asks for.
+#[derive(Clone, PartialEq, Eq, Debug, bincode::Encode, bincode::Decode)]
+pub enum Command {
+    /// Send a heartbeat now.
+    WhoIsThere,
+    /// Nobody reads this results queue any more: drop the tasks that would answer there.
+    BossGone {
+        /// The queue's name.
+        reply_to: String,
+    },
+}
+
+impl Record for Control {
+    const MAGIC: [u8; 4] = *b"RBTC";
+    const NAME: &'static str = "control message";
+}

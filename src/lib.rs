@@ -2,4 +2,5 @@
 
 pub mod broker;
 pub mod task;
+pub mod transport;
 pub mod wire;

@@ -1,0 +1,143 @@
+//! The boss's half of receiving: outcomes and the parts of large answers, from the results queue.
+//!
+//! Bytes from outside: a payload is only taken for a task that is waited for, and only up to the length that its kind
+//! announced when it was submitted.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::assembly::{Assembly, Cut};
+use crate::broker::{Message, concat};
+use crate::task::TaskId;
+use crate::wire::{self, Error, OutcomeHead, Part};
+
+/// Parts of answers that are not whole yet.
+#[derive(Debug, Default)]
+pub struct Collector {
+    assemblies: HashMap<(TaskId, u64), Assembly<Vec<u8>>>,
+}
+
+impl Collector {
+    /// Takes a message from the results queue and gives the outcomes that are whole with it.
+    ///
+    /// `limit(task)` is the longest answer it may have, or `None` if nobody waits for it.
+    ///
+    /// # Errors
+    /// Any [`Error`]: the message is none that a worker sends. Drop it.
+    pub fn accept(
+        &mut self,
+        message: Message,
+        limit: impl Fn(TaskId) -> Option<u64>,
+    ) -> Result<Vec<(OutcomeHead, Bytes)>, Error> {
+        let body = concat(message.body);
+        if wire::is::<Part>(&message.head) {
+            self.accept_part(&wire::decode(&message.head)?, &body, limit)?;
+            return Ok(Vec::new());
+        }
+        let heads = wire::decode_all::<OutcomeHead>(&message.head)?;
+        let mut rest = body;
+        let mut outcomes = Vec::with_capacity(heads.len());
+        for head in heads {
+            let payload = if head.in_parts {
+                let whole = self.assemblies.remove(&(head.id, head.run)).and_then(Assembly::finish);
+                self.forget(head.id);
+                match whole {
+                    Some(payload) => Bytes::from(payload),
+                    // Nobody waits for it, or the parts were lost with a broker: then the boss asks for the task again.
+                    None => continue,
+                }
+            } else {
+                let length = usize::try_from(head.payload_bytes).ok().filter(|&length| length <= rest.len());
+                let length = length.ok_or_else(|| Error::Malformed {
+                    record: "outcome message",
+                    reason: format!("{} bytes announced, {} there", head.payload_bytes, rest.len()),
+                })?;
+                rest.split_to(length)
+            };
+            wire::verify(head.checksum, &payload)?;
+            outcomes.push((head, payload));
+        }
+        Ok(outcomes)
+    }
+
+    /// Drops the parts of a task that nobody waits for any more.
+    pub fn forget(&mut self, task: TaskId) {
+        self.assemblies.retain(|(id, _), _| *id != task);
+    }
+
+    fn accept_part(&mut self, part: &Part, body: &[u8], limit: impl Fn(TaskId) -> Option<u64>) -> Result<(), Error> {
+        let Some(limit) = limit(part.id) else { return Ok(()) };
+        if part.total_bytes > limit {
+            let reason = format!("an answer of {} bytes to task {}, which has at most {limit}", part.total_bytes, part.id);
+            return Err(Error::Malformed { record: "part", reason });
+        }
+        let cut = Cut::new(part.total_bytes, part.part_bytes)?;
+        let total = cut.range(u32::MAX).end;
+        let fresh = || Assembly::new(part.id, part.run, cut, vec![0; total]);
+        self.assemblies.entry((part.id, part.run)).or_insert_with(fresh).accept(part, body)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Format, WorkerRef};
+
+    fn outcome(payload_bytes: u64, in_parts: bool) -> OutcomeHead {
+        OutcomeHead {
+            id: TaskId(1),
+            run: 2,
+            worker: WorkerRef { id: "w".into(), host: "h".into() },
+            compute_ns: 0,
+            error: None,
+            format: Format::Binary,
+            payload_bytes,
+            checksum: None,
+            in_parts,
+            params: vec![],
+        }
+    }
+
+    fn message(head: Vec<u8>, body: &[u8]) -> Message {
+        Message { head: head.into(), body: vec![Bytes::copy_from_slice(body)], ..Message::default() }
+    }
+
+    fn part(run: u64, index: u32, total_bytes: u64, body: &[u8]) -> Message {
+        let checksum = wire::checksum(&[body]);
+        message(wire::encode(&Part { id: TaskId(1), run, index, part_bytes: 4, total_bytes, checksum }), body)
+    }
+
+    #[test]
+    fn parts_and_their_head_make_an_answer() {
+        let mut collector = Collector::default();
+        for (index, body) in [(1, b"efgh".as_slice()), (0, b"abcd"), (2, b"i")] {
+            assert!(collector.accept(part(2, index, 9, body), |_| Some(9)).unwrap().is_empty());
+        }
+        let outcomes = collector.accept(message(wire::encode(&outcome(9, true)), b""), |_| Some(9)).unwrap();
+        assert_eq!(&outcomes[0].1[..], b"abcdefghi");
+        assert!(collector.assemblies.is_empty());
+    }
+
+    #[test]
+    fn a_head_without_its_parts_answers_nothing() {
+        let mut collector = Collector::default();
+        collector.accept(part(3, 0, 9, b"abcd"), |_| Some(9)).unwrap();
+        assert!(collector.accept(message(wire::encode(&outcome(9, true)), b""), |_| Some(9)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_answer_longer_than_announced_earns_no_memory() {
+        let mut collector = Collector::default();
+        assert!(collector.accept(part(2, 0, 1 << 50, b"abcd"), |_| Some(9)).is_err());
+        assert!(collector.accept(part(2, 0, 9, b"abcd"), |_| None).unwrap().is_empty());
+        assert!(collector.assemblies.is_empty());
+    }
+
+    #[test]
+    fn a_truncated_outcome_is_refused() {
+        let mut collector = Collector::default();
+        assert!(collector.accept(message(wire::encode(&outcome(9, false)), b"abc"), |_| Some(9)).is_err());
+    }
+}

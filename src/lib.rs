@@ -4,3 +4,4 @@ pub mod broker;
 pub mod task;
 pub mod transport;
 pub mod wire;
+pub mod worker;

@@ -28,6 +28,9 @@ pub trait Broker: Send + Sync + 'static {
 
     /// The address without its password, for messages.
     fn address(&self) -> String;
+
+    /// The address this machine reaches the broker from, for the directory.
+    fn local_address(&self) -> String;
 }
 
 /// One live link to a broker.

@@ -78,7 +78,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Assembly<B> {
     pub fn accept(&mut self, part: &Part, body: &[u8]) -> Result<Accepted, wire::Error> {
         let malformed = |reason: String| wire::Error::Malformed { record: "part", reason };
         if (part.id, part.run) != (self.id, self.run) {
-            return Err(malformed(format!("of task {} run {:x}, not {} run {:x}", part.id, part.run, self.id, self.run)));
+            return Err(malformed(format!(
+                "of task {} run {:x}, not {} run {:x}",
+                part.id, part.run, self.id, self.run
+            )));
         }
         if Cut::new(part.total_bytes, part.part_bytes)? != self.cut {
             return Err(malformed(format!("cut as {} by {}", part.total_bytes, part.part_bytes)));

@@ -69,7 +69,8 @@ impl Collector {
     fn accept_part(&mut self, part: &Part, body: &[u8], limit: impl Fn(TaskId) -> Option<u64>) -> Result<(), Error> {
         let Some(limit) = limit(part.id) else { return Ok(()) };
         if part.total_bytes > limit {
-            let reason = format!("an answer of {} bytes to task {}, which has at most {limit}", part.total_bytes, part.id);
+            let reason =
+                format!("an answer of {} bytes to task {}, which has at most {limit}", part.total_bytes, part.id);
             return Err(Error::Malformed { record: "part", reason });
         }
         let cut = Cut::new(part.total_bytes, part.part_bytes)?;

@@ -63,7 +63,7 @@ fn foreign_json(message: &Message, routing_key: &str, body: Bytes) -> Result<Job
         return Err(Error::Malformed { record: "task message", reason });
     }
     let id = message.correlation_id.as_deref().and_then(|text| text.parse().ok()).unwrap_or_else(TaskId::random);
-    let kind = routing_key.strip_prefix(names::WORK).and_then(|key| key.strip_prefix('.')).unwrap_or(routing_key);
+    let kind = kind_of(routing_key);
     let head = TaskHead {
         id,
         kind: kind.to_owned(),
@@ -77,6 +77,11 @@ fn foreign_json(message: &Message, routing_key: &str, body: Bytes) -> Result<Job
         params: Vec::new(),
     };
     Ok(Job { head, payload: Some(body) })
+}
+
+/// The kind that a message was published for: the routing key, or what follows `rabbitry.work.` of a queue's name.
+pub fn kind_of(routing_key: &str) -> &str {
+    routing_key.strip_prefix(names::WORK).and_then(|key| key.strip_prefix('.')).unwrap_or(routing_key)
 }
 
 /// The same task alone in a message again, with another attempt: a batch that killed its worker comes back one by one, so

@@ -48,7 +48,9 @@ pub enum Error {
         found: Vec<u8>,
     },
     /// Written by another version of the program.
-    #[error("a {record} of version {found}; this program speaks version {VERSION}: run the same rabbitry on both sides")]
+    #[error(
+        "a {record} of version {found}; this program speaks version {VERSION}: run the same rabbitry on both sides"
+    )]
     Version {
         /// The record.
         record: &'static str,

@@ -8,20 +8,22 @@ fn head() -> impl Strategy<Value = TaskHead> {
         (any::<u128>(), "[a-z]{1,32}", any::<u32>(), any::<bool>(), any::<u64>()),
         (any::<u64>(), any::<u64>(), any::<Option<u32>>(), proptest::option::of(".{0,60}"), any::<Vec<u8>>()),
     )
-        .prop_map(|((id, kind, attempt, json, deadline_unix_ms), (flops, payload_bytes, checksum, pull_from, params))| {
-            TaskHead {
-                id: TaskId(id),
-                kind,
-                attempt,
-                format: if json { Format::Json } else { Format::Binary },
-                deadline_unix_ms,
-                flops,
-                payload_bytes,
-                checksum,
-                pull_from,
-                params,
-            }
-        })
+        .prop_map(
+            |((id, kind, attempt, json, deadline_unix_ms), (flops, payload_bytes, checksum, pull_from, params))| {
+                TaskHead {
+                    id: TaskId(id),
+                    kind,
+                    attempt,
+                    format: if json { Format::Json } else { Format::Binary },
+                    deadline_unix_ms,
+                    flops,
+                    payload_bytes,
+                    checksum,
+                    pull_from,
+                    params,
+                }
+            },
+        )
 }
 
 fn outcome() -> OutcomeHead {

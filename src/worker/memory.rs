@@ -1,0 +1,69 @@
+//! How many bytes tasks may take, and who has them. Reserved before a payload is fetched.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::task::TaskError;
+
+/// A semaphore counts to 2^32 at a time; in KiB that is 4 TiB.
+const UNIT: u64 = 1024;
+
+/// A number of bytes to be shared, first come, first served.
+pub(super) struct Memory {
+    limit_bytes: u64,
+    units: Arc<Semaphore>,
+}
+
+impl Memory {
+    pub(super) fn new(limit_bytes: u64) -> Self {
+        let units = usize::try_from(limit_bytes / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Memory { limit_bytes, units: Arc::new(Semaphore::new(units)) }
+    }
+
+    /// Whether a task of this size can ever run here.
+    pub(super) fn check(&self, needed_bytes: u64) -> Result<(), TaskError> {
+        if needed_bytes.div_ceil(UNIT) <= (self.limit_bytes / UNIT).min(u64::from(u32::MAX)) {
+            Ok(())
+        } else {
+            Err(TaskError::TooLarge { needed_bytes, limit_bytes: self.limit_bytes })
+        }
+    }
+
+    /// Waits for its turn. Given back when dropped.
+    pub(super) async fn reserve(&self, bytes: u64) -> Result<OwnedSemaphorePermit, TaskError> {
+        self.check(bytes)?;
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        self.units.clone().acquire_many_owned(units).await.map_err(|_| TaskError::Shutdown)
+    }
+}
+
+/// 70 % of what the system (or the container) has free now, at least 64 MiB.
+pub(super) fn default_limit_bytes() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let host = system.available_memory();
+    let free = system.cgroup_limits().map_or(host, |cgroup| host.min(cgroup.free_memory));
+    (free / 10 * 7).max(64 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_can_never_fit_is_refused_and_the_rest_waits() {
+        let memory = Memory::new(100 << 10);
+        assert_eq!(
+            memory.reserve(101 << 10).await.unwrap_err(),
+            TaskError::TooLarge { needed_bytes: 101 << 10, limit_bytes: 100 << 10 }
+        );
+        let first = memory.reserve(60 << 10).await.unwrap();
+        let second = memory.reserve(60 << 10);
+        tokio::pin!(second);
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(first);
+        assert!(second.await.is_ok());
+    }
+}

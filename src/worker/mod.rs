@@ -1,0 +1,169 @@
+//! A worker: consumes tasks, computes them on its own threads, answers, and says that it is there.
+//!
+//! Must not touch: what a kind computes (it only knows [`crate::task::Handler`]), the boss, broker types.
+//!
+//! Invariants: the outcome is confirmed first, then the task acked, so a dead worker loses nothing; memory is reserved
+//! before a payload is fetched; at most one task is fetched ahead of those that compute; no handler runs on an async
+//! thread; a panic in a handler is an outcome.
+
+mod compute;
+mod delivery;
+mod memory;
+mod presence;
+mod registry;
+mod session;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, Error};
+use crate::task::{Handler, WorkerRef};
+use crate::transport::buffers::Buffers;
+use crate::transport::names;
+use compute::ComputeThreads;
+use memory::Memory;
+use registry::Registry;
+
+/// What a worker may use.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Small tasks computed at a time. Default: the cores.
+    pub slots: usize,
+    /// Threads that one large task may use, at most `slots`. Default: as many.
+    pub threads: usize,
+    /// Messages taken ahead of their ack. Default: `slots + 1`.
+    pub prefetch: u16,
+    /// Bytes that payloads and work space may take in all. Default: 70 % of what is free.
+    pub memory_bytes: u64,
+    /// Declare work queues as quorum queues.
+    pub quorum: bool,
+    /// Attempts before a task that kills its worker is dead-lettered.
+    pub attempts_max: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Options {
+            slots: cores,
+            threads: cores,
+            prefetch: u16::try_from(cores + 1).unwrap_or(u16::MAX),
+            memory_bytes: memory::default_limit_bytes(),
+            quorum: false,
+            attempts_max: 5,
+        }
+    }
+}
+
+/// What a worker has done when it stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summary {
+    /// Tasks answered.
+    pub done: u64,
+    /// Of these, with an error.
+    pub failed: u64,
+}
+
+/// Everything a worker keeps over reconnects.
+struct Worker {
+    identity: WorkerRef,
+    address: String,
+    options: Options,
+    registry: Registry,
+    compute: ComputeThreads,
+    slots: Arc<Semaphore>,
+    /// Held from the start of a fetch until its task has its slots: one task is fetched ahead, not the whole prefetch.
+    ahead: Semaphore,
+    memory: Memory,
+    buffers: Arc<Buffers>,
+    gone: presence::GoneBosses,
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Works until `shutdown` is cancelled, then drains: takes nothing new, finishes what runs, hands back what was only
+/// prefetched, leaves the directory. Reconnects by itself once it has been connected.
+///
+/// # Errors
+/// The first connection's error, or a later one that connecting again can't heal (the broker refuses us).
+pub async fn run(
+    broker: Arc<dyn Broker>,
+    handlers: Vec<Arc<dyn Handler>>,
+    options: Options,
+    shutdown: CancellationToken,
+) -> Result<Summary, Error> {
+    let worker = Arc::new(Worker::new(handlers, options, broker.local_address()));
+    let mut backoff = Backoff::default();
+    let mut was_connected = false;
+    while !shutdown.is_cancelled() {
+        let ended = match session::Session::open(&*broker, worker.clone()).await {
+            Ok(session) => {
+                tracing::info!(
+                    worker = worker.identity.id,
+                    broker = broker.address(),
+                    kinds = worker.registry.names(),
+                    slots = worker.options.slots,
+                    "consuming"
+                );
+                (was_connected, backoff) = (true, Backoff::default());
+                session.run(&shutdown).await
+            }
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(()) => break,
+            Err(error) if !was_connected || !error.is_transient() => return Err(error),
+            Err(error) => {
+                let wait = backoff.next();
+                tracing::warn!(%error, retry_ms = wait.as_millis() as u64, "not connected");
+                tokio::select! { () = shutdown.cancelled() => {}, () = tokio::time::sleep(wait) => {} }
+            }
+        }
+    }
+    Ok(worker.summary())
+}
+
+impl Worker {
+    fn new(handlers: Vec<Arc<dyn Handler>>, options: Options, address: String) -> Self {
+        let host = names::host();
+        let memory_bytes = options.memory_bytes;
+        Worker {
+            identity: WorkerRef { id: names::process_id(), host },
+            address,
+            registry: Registry::new(handlers),
+            compute: ComputeThreads::start(options.slots),
+            slots: Arc::new(Semaphore::new(options.slots)),
+            ahead: Semaphore::new(1),
+            memory: Memory::new(memory_bytes),
+            // One payload that computes and one fetched ahead, at most a quarter of what may be used.
+            buffers: Buffers::new(usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX)),
+            gone: presence::GoneBosses::default(),
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            options,
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        use std::sync::atomic::Ordering::Relaxed;
+        Summary { done: self.done.load(Relaxed), failed: self.failed.load(Relaxed) }
+    }
+}
+
+/// Waits between attempts to connect: 0.1 s doubling to 3 s, with jitter so that a fleet does not come back as one.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    pub(crate) fn next(&mut self) -> Duration {
+        let base = Duration::from_millis(100 << self.failures.min(5)).min(Duration::from_secs(3));
+        self.failures += 1;
+        base.mul_f64(rand::random_range(0.5..1.0))
+    }
+}

@@ -1,0 +1,93 @@
+//! Heartbeats out, control messages in.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Worker;
+use crate::broker::{Connection, Consume, Consumer, Error, Message, Queue, Route};
+use crate::transport::names;
+use crate::wire::{self, Command, Control, Heartbeat};
+
+/// Between heartbeats.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Results queues that nobody reads any more; the newest of them.
+#[derive(Default)]
+pub(super) struct GoneBosses {
+    queues: Mutex<VecDeque<String>>,
+}
+
+impl GoneBosses {
+    const KEEP: usize = 256;
+
+    pub(super) fn add(&self, reply_to: String) {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if !queues.contains(&reply_to) {
+            queues.push_back(reply_to);
+        }
+        if queues.len() > Self::KEEP {
+            queues.pop_front();
+        }
+    }
+
+    pub(super) fn contains(&self, reply_to: &str) -> bool {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|queue| queue == reply_to)
+    }
+}
+
+/// Listens to the control exchange.
+pub(super) async fn listen(connection: &dyn Connection, worker: &Worker) -> Result<Consumer, Error> {
+    let name = names::ear(names::CONTROL, &worker.identity.id);
+    connection.declare_queue(&Queue { name: name.clone(), exclusive: true, ..Queue::default() }).await?;
+    connection.bind_queue(&name, names::CONTROL, "").await?;
+    connection.consume(&name, Consume { prefetch: 0, no_ack: true }).await
+}
+
+/// Sends heartbeats at their time and when asked, and does what control messages say. Ends with the connection.
+pub(super) async fn run(connection: &dyn Connection, worker: &Worker, mut control: Consumer) -> Result<(), Error> {
+    let mut tick = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {
+                worker.buffers.trim();
+                beat(connection, worker, false).await?;
+            }
+            delivery = control.next() => {
+                let delivery = delivery.ok_or_else(|| Error::Lost("the control queue ended".into()))?;
+                match wire::decode::<Control>(&delivery.message.head) {
+                    Ok(Control { command: Command::WhoIsThere }) => beat(connection, worker, false).await?,
+                    Ok(Control { command: Command::BossGone { reply_to } }) => worker.gone.add(reply_to),
+                    Err(error) => tracing::warn!(%error, "ignored a control message"),
+                }
+            }
+        }
+    }
+}
+
+/// One heartbeat, with the last word if `leaving`.
+pub(super) async fn beat(connection: &dyn Connection, worker: &Worker, leaving: bool) -> Result<(), Error> {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let heartbeat = Heartbeat {
+        worker: worker.identity.clone(),
+        address: worker.address.clone(),
+        pid: std::process::id(),
+        cores: count(std::thread::available_parallelism().map_or(1, usize::from)),
+        slots: count(worker.options.slots),
+        busy: count(worker.options.slots - worker.slots.available_permits()),
+        kinds: worker.registry.kinds().iter().map(ToString::to_string).collect(),
+        gflops: worker.registry.gflops(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        done: worker.done.load(Relaxed),
+        failed: worker.failed.load(Relaxed),
+        leaving,
+    };
+    let message = Message { head: wire::encode(&heartbeat).into(), ..Message::default() };
+    // Nobody listening is fine, so the confirm is not awaited, except for the last word.
+    let confirm = connection.publish(&Route::exchange(names::PRESENCE, ""), message).await?;
+    if leaving {
+        confirm.0.await?;
+    }
+    Ok(())
+}

@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod assembly;
+pub mod backoff;
 pub mod buffers;
 pub mod collect;
 pub mod fetch;

@@ -15,13 +15,13 @@ mod session;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Error};
 use crate::task::{Handler, WorkerRef};
+use crate::transport::backoff::Backoff;
 use crate::transport::buffers::Buffers;
 use crate::transport::names;
 use compute::ComputeThreads;
@@ -151,19 +151,5 @@ impl Worker {
     fn summary(&self) -> Summary {
         use std::sync::atomic::Ordering::Relaxed;
         Summary { done: self.done.load(Relaxed), failed: self.failed.load(Relaxed) }
-    }
-}
-
-/// Waits between attempts to connect: 0.1 s doubling to 3 s, with jitter so that a fleet does not come back as one.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff {
-    failures: u32,
-}
-
-impl Backoff {
-    pub(crate) fn next(&mut self) -> Duration {
-        let base = Duration::from_millis(100 << self.failures.min(5)).min(Duration::from_secs(3));
-        self.failures += 1;
-        base.mul_f64(rand::random_range(0.5..1.0))
     }
 }

@@ -1,0 +1,282 @@
+//! The boss's connection: publishes what is submitted, serves parts, takes outcomes, and comes back after it was lost.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Answered, Shared};
+use crate::broker::{
+    Broker, Confirm, Connection, Consume, Consumer, Delivery, Error, Message, Published, Queue, Route,
+};
+use crate::task::{Blob, Kind, TaskError, TaskId};
+use crate::transport::backoff::Backoff;
+use crate::transport::collect::Collector;
+use crate::transport::outgoing::{self, Batch, Outgoing};
+use crate::transport::{self, names};
+use crate::wire::{self, Command, Control, OutcomeHead, PullRequest};
+
+/// How long the queues of a boss outlive it.
+const QUEUES_EXPIRE: Duration = Duration::from_secs(300);
+
+/// Outcome messages taken ahead of their ack.
+const PREFETCH: u16 = 64;
+
+/// Requests for parts served at a time: with up to 8 parts of 4 MiB each.
+const SERVED: usize = 4;
+
+/// While something is in flight, small tasks wait this long for company.
+const LINGER: Duration = Duration::from_millis(1);
+
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A connection with this boss's queues on it.
+pub(super) struct Link {
+    connection: Arc<dyn Connection>,
+    outcomes: Consumer,
+    pulls: Consumer,
+}
+
+impl Link {
+    pub(super) async fn open(broker: &dyn Broker, shared: &Shared) -> Result<Self, Error> {
+        let connection = broker.connect().await?;
+        let own = |name: String| Queue { name, expires: Some(QUEUES_EXPIRE), ..Queue::default() };
+        let (results, pull) = (names::results_queue(&shared.id), names::pull_queue(&shared.id));
+        transport::declare_shared(&*connection, &[], shared.options.quorum).await?;
+        connection.declare_queue(&own(results.clone())).await?;
+        connection.declare_queue(&own(pull.clone())).await?;
+        let outcomes = connection.consume(&results, Consume { prefetch: PREFETCH, no_ack: false }).await?;
+        let pulls = connection.consume(&pull, Consume { prefetch: 0, no_ack: true }).await?;
+        Ok(Link { connection, outcomes, pulls })
+    }
+
+    /// Works until the connection, or one of its consumers, ends.
+    async fn run(&mut self, shared: &Arc<Shared>, number: u64, queue: &mut mpsc::UnboundedReceiver<TaskId>) -> Error {
+        let tasks = TaskTracker::new();
+        let ended = tokio::select! {
+            error = self.connection.closed() => error,
+            error = publish_all(&self.connection, shared, number, queue, &tasks) => error,
+            error = take_outcomes(shared, &mut self.outcomes) => error,
+            error = serve_pulls(&self.connection, shared, &mut self.pulls) => error,
+        };
+        tasks.close();
+        ended
+    }
+
+    /// Tells the workers to forget this boss, and deletes its queues.
+    async fn goodbye(&self, shared: &Shared) -> Result<(), Error> {
+        let reply_to = names::results_queue(&shared.id);
+        let control = Control { command: Command::BossGone { reply_to: reply_to.clone() } };
+        let message = Message { head: wire::encode(&control).into(), ..Message::default() };
+        self.connection.publish(&Route::exchange(names::CONTROL, ""), message).await?.0.await?;
+        self.connection.delete_queue(&reply_to).await?;
+        self.connection.delete_queue(&names::pull_queue(&shared.id)).await
+    }
+}
+
+/// Keeps a link up until `closing`.
+pub(super) async fn supervise(
+    broker: Arc<dyn Broker>,
+    shared: Arc<Shared>,
+    first: Link,
+    mut queue: mpsc::UnboundedReceiver<TaskId>,
+    closing: CancellationToken,
+) {
+    let mut link = first;
+    for number in 1.. {
+        shared.connection.send_replace(Some(link.connection.clone()));
+        let ended = closing.run_until_cancelled(link.run(&shared, number, &mut queue)).await;
+        shared.connection.send_replace(None);
+        let Some(error) = ended else { break };
+        tracing::warn!(%error, "reconnecting; what is unanswered will be published again");
+        drop(link);
+        let Some(again) = closing.run_until_cancelled(reopen(&*broker, &shared)).await else { return };
+        match again {
+            Ok(opened) => link = opened,
+            Err(error) => {
+                tracing::error!(%error, "giving up on the broker");
+                let abandoned = shared.pending().ids();
+                abandoned.into_iter().for_each(|task| shared.fail(task, TaskError::Shutdown));
+                return;
+            }
+        }
+    }
+    let goodbye = async {
+        if let Err(error) = link.goodbye(&shared).await {
+            tracing::debug!(%error, "could not clean up; the queues will expire");
+        }
+        link.connection.close().await;
+    };
+    // A broker that hangs must not keep the process alive.
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+}
+
+async fn reopen(broker: &dyn Broker, shared: &Shared) -> Result<Link, Error> {
+    let mut backoff = Backoff::default();
+    loop {
+        match Link::open(broker, shared).await {
+            Err(error) if error.is_transient() => {
+                let wait = backoff.next();
+                tracing::warn!(%error, retry_ms = wait.as_millis() as u64, "not connected");
+                tokio::time::sleep(wait).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Publishes what was unanswered on an earlier link, then what comes in, small tasks together.
+async fn publish_all(
+    connection: &Arc<dyn Connection>,
+    shared: &Arc<Shared>,
+    number: u64,
+    queue: &mut mpsc::UnboundedReceiver<TaskId>,
+    tasks: &TaskTracker,
+) -> Error {
+    let mut publisher =
+        Publisher { connection, shared, tasks, number, declared: HashSet::new(), batch: Batch::default() };
+    let unanswered = if number > 1 { shared.pending().ids() } else { Vec::new() };
+    for id in unanswered {
+        if let Err(error) = publisher.add(id).await {
+            return error;
+        }
+    }
+    let mut ids = Vec::new();
+    loop {
+        let company = publisher.batch.tasks().is_empty() || publisher.batch.is_full();
+        let received = if company {
+            if let Err(error) = publisher.flush().await {
+                return error;
+            }
+            queue.recv_many(&mut ids, 256).await
+        } else {
+            // Something small is waiting: give others a moment to share its message, unless the pool may be idle.
+            let linger = if shared.pending().len() > publisher.batch.tasks().len() { LINGER } else { Duration::ZERO };
+            match tokio::time::timeout(linger, queue.recv_many(&mut ids, 256)).await {
+                Ok(received) => received,
+                Err(_) => {
+                    if let Err(error) = publisher.flush().await {
+                        return error;
+                    }
+                    continue;
+                }
+            }
+        };
+        if received == 0 {
+            return Error::Lost("the boss was dropped".into());
+        }
+        for id in ids.drain(..) {
+            if let Err(error) = publisher.add(id).await {
+                return error;
+            }
+        }
+    }
+}
+
+struct Publisher<'a> {
+    connection: &'a Arc<dyn Connection>,
+    shared: &'a Arc<Shared>,
+    tasks: &'a TaskTracker,
+    number: u64,
+    declared: HashSet<String>,
+    batch: Batch,
+}
+
+impl Publisher<'_> {
+    async fn add(&mut self, id: TaskId) -> Result<(), Error> {
+        let claimed = self.shared.pending().claim(id, self.number);
+        let Some(task) = claimed else { return Ok(()) };
+        if let Err(task) = self.batch.push(task) {
+            self.flush().await?;
+            // The first of a batch always fits.
+            let _ = self.batch.push(task);
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        let batch = std::mem::take(&mut self.batch);
+        let Some(first) = batch.tasks().first() else { return Ok(()) };
+        let kind = first.head.kind.clone();
+        if !self.declared.contains(&kind) {
+            // A boss may be first: the tasks then wait in the queue for a worker.
+            if let Ok(kind) = Kind::new(&kind) {
+                transport::declare_shared(&**self.connection, &[kind], self.shared.options.quorum).await?;
+            }
+            self.declared.insert(kind);
+        }
+        if let Some(confirm) = outgoing::publish(&**self.connection, &batch, &self.shared.id).await? {
+            self.watch(confirm, batch.tasks());
+        }
+        Ok(())
+    }
+
+    /// Sees to the confirm without holding up what follows.
+    fn watch(&self, confirm: Confirm, tasks: &[Arc<Outgoing>]) {
+        let (shared, connection) = (self.shared.clone(), self.connection.clone());
+        let ids: Vec<TaskId> = tasks.iter().map(|task| task.head.id).collect();
+        self.tasks.spawn(async move {
+            let reason = match confirm.0.await {
+                Ok(Published::Routed) | Err(Error::Lost(_)) => return,
+                Ok(Published::Unroutable) => {
+                    // The work queue was deleted under us. A new link declares it, and publishes these again.
+                    tracing::warn!("a work queue was deleted");
+                    return connection.close().await;
+                }
+                Err(error) => error.to_string(),
+            };
+            ids.into_iter().for_each(|task| shared.fail(task, TaskError::Invalid(reason.clone())));
+        });
+    }
+}
+
+async fn take_outcomes(shared: &Shared, outcomes: &mut Consumer) -> Error {
+    let mut collector = Collector::default();
+    while let Some(Delivery { message, settle, .. }) = outcomes.next().await {
+        match collector.accept(message, |task| shared.pending().answer_bytes(task)) {
+            Ok(whole) => whole.into_iter().for_each(|(head, payload)| take_outcome(shared, head, payload)),
+            Err(error) => tracing::warn!(%error, "dropped a message from the results queue"),
+        }
+        settle.ack();
+    }
+    Error::Lost("the results queue ended".into())
+}
+
+fn take_outcome(shared: &Shared, head: OutcomeHead, payload: bytes::Bytes) {
+    let result = match head.error {
+        Some(error) => Err(error),
+        None => Ok(Blob { format: head.format, params: head.params, payload: vec![payload] }),
+    };
+    let compute_seconds = Duration::from_nanos(head.compute_ns).as_secs_f64();
+    shared.answer(head.id, Answered { result, worker: Some(head.worker), compute_seconds });
+}
+
+async fn serve_pulls(connection: &Arc<dyn Connection>, shared: &Arc<Shared>, pulls: &mut Consumer) -> Error {
+    let served = Arc::new(Semaphore::new(SERVED));
+    while let Some(Delivery { message, .. }) = pulls.next().await {
+        let request = wire::decode::<PullRequest>(&message.head);
+        let (Ok(request), Some(inbox)) = (request, message.reply_to) else {
+            tracing::warn!("dropped a message from the pull queue that is no request");
+            continue;
+        };
+        // The semaphore is never closed.
+        let Ok(turn) = served.clone().acquire_owned().await else { continue };
+        let (connection, task) = (connection.clone(), shared.pending().get(request.id));
+        let serve = async move {
+            let served = outgoing::serve(&*connection, &request, &inbox, task.as_deref()).await;
+            drop(turn);
+            served
+        };
+        tokio::spawn(serve.map(|served| {
+            if let Err(error) = served {
+                tracing::debug!(%error, "could not serve parts; the worker will ask again");
+            }
+        }));
+    }
+    Error::Lost("the pull queue ended".into())
+}

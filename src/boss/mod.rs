@@ -1,0 +1,328 @@
+//! The asking side: submit tasks, await outcomes.
+//!
+//! Must not touch: workers (it meets them only through queues), task kinds (only [`crate::task::Task`]).
+//!
+//! Invariants: a task is in [`pending`] before it is published and leaves it with its first outcome, so the caller gets
+//! exactly one; the bytes of all pending tasks and their announced answers stay below the window; after a lost connection
+//! everything unanswered is published again.
+
+mod census;
+mod link;
+mod pending;
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::broker::{Broker, Connection, Error};
+use crate::task::{Blob, Format, Outcome, Task, TaskError, TaskId, WorkerRef};
+use crate::transport::names;
+use crate::transport::outgoing::Outgoing;
+use crate::wire::TaskHead;
+use pending::Pending;
+
+/// How a boss behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of tasks in flight, their announced answers included. Default: 1 GiB.
+    pub window_bytes: u64,
+    /// Declare work queues as quorum queues.
+    pub quorum: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { window_bytes: 1 << 30, quorum: false }
+    }
+}
+
+/// How one task is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Submit {
+    /// Form of the payload.
+    pub format: Format,
+    /// After this long the outcome is [`TaskError::DeadlineExceeded`].
+    pub deadline: Option<Duration>,
+    /// Which tasks go first.
+    pub priority: Priority,
+}
+
+/// Tasks of higher priority are taken first from the work queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Priority {
+    /// After everything else.
+    Low,
+    /// The default.
+    #[default]
+    Normal,
+    /// Before everything else.
+    High,
+}
+
+impl Priority {
+    /// As an AMQP priority; quorum queues call 5 and above high.
+    fn level(self) -> u8 {
+        match self {
+            Priority::Low => 1,
+            Priority::Normal => 3,
+            Priority::High => crate::transport::PRIORITY_MAX,
+        }
+    }
+}
+
+/// Connected to a pool. Dropping it abandons what is unanswered; [`Boss::close`] also cleans up at the broker.
+pub struct Boss {
+    shared: Arc<Shared>,
+    closing: CancellationToken,
+    supervisor: AbortOnDropHandle<()>,
+    _reaper: AbortOnDropHandle<()>,
+}
+
+/// What an outcome carries before its kind has read it.
+struct Answered {
+    result: Result<Blob, TaskError>,
+    worker: Option<WorkerRef>,
+    compute_seconds: f64,
+}
+
+/// The caller's end of a pending task.
+struct Caller {
+    reply: oneshot::Sender<Answered>,
+    _room: OwnedSemaphorePermit,
+}
+
+struct Shared {
+    id: String,
+    options: Options,
+    window: Arc<Semaphore>,
+    pending: Mutex<Pending<Caller>>,
+    /// Ids to publish, in order.
+    submitted: mpsc::UnboundedSender<TaskId>,
+    /// A deadline came in that may be earlier than all others.
+    deadline_added: Notify,
+    connection: watch::Sender<Option<Arc<dyn Connection>>>,
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending<Caller>> {
+        // Its methods leave it whole: a panic elsewhere does not spoil it.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a caller its one outcome, if it has none yet.
+    fn answer(&self, task: TaskId, answered: Answered) {
+        let caller = self.pending().take(task);
+        if let Some(caller) = caller {
+            // A dropped ticket wants no answer.
+            let _ = caller.reply.send(answered);
+        }
+    }
+
+    fn fail(&self, task: TaskId, error: TaskError) {
+        self.answer(task, Answered { result: Err(error), worker: None, compute_seconds: 0.0 });
+    }
+}
+
+/// The window is counted in KiB: a semaphore takes 2^32 of them at a time.
+const UNIT: u64 = 1024;
+
+/// What a pending task costs the boss beside its bytes.
+const OVERHEAD_BYTES: u64 = 1024;
+
+impl Boss {
+    /// Connects, and keeps connected from then on.
+    ///
+    /// # Errors
+    /// The first connection's error.
+    pub async fn connect(broker: Arc<dyn Broker>, options: Options) -> Result<Self, Error> {
+        let (submitted, queue) = mpsc::unbounded_channel();
+        let units = usize::try_from(options.window_bytes / UNIT).unwrap_or(usize::MAX);
+        let shared = Arc::new(Shared {
+            id: names::process_id(),
+            options,
+            window: Arc::new(Semaphore::new(units.clamp(1, u32::MAX as usize))),
+            pending: Mutex::default(),
+            submitted,
+            deadline_added: Notify::new(),
+            connection: watch::Sender::new(None),
+        });
+        let first = link::Link::open(&*broker, &shared).await?;
+        let closing = CancellationToken::new();
+        let supervisor = tokio::spawn(link::supervise(broker, shared.clone(), first, queue, closing.clone()));
+        let reaper = tokio::spawn(reap(shared.clone()));
+        let (supervisor, reaper) = (AbortOnDropHandle::new(supervisor), AbortOnDropHandle::new(reaper));
+        Ok(Boss { shared, closing, supervisor, _reaper: reaper })
+    }
+
+    /// The name in its queues, `rabbitry.results.<id>`.
+    pub fn id(&self) -> &str {
+        &self.shared.id
+    }
+
+    /// Waits until the window has room for a task of `payload_bytes` with an answer of `answer_bytes`. Ask before you make the
+    /// numbers, and memory stays within the window. One larger than the whole window gets it to itself.
+    pub async fn reserve(&self, payload_bytes: u64, answer_bytes: u64) -> Room<'_> {
+        let units = room_units(&self.shared.options, payload_bytes.saturating_add(answer_bytes));
+        // The semaphore is never closed, so there is always a permit in the end.
+        let permit = self.shared.window.clone().acquire_many_owned(units).await.ok();
+        Room { boss: self, permit, units }
+    }
+
+    /// Submits a task when the window has room for it.
+    ///
+    /// # Errors
+    /// What [`Task::encode`] says of a task that can't be right.
+    pub async fn submit<T: Task>(&self, task: T, how: Submit) -> Result<Ticket<T>, TaskError> {
+        let encoded = task.encode(how.format)?;
+        let room = self.reserve(encoded.blob.payload_bytes(), encoded.answer_bytes).await;
+        Ok(room.enter(encoded, how))
+    }
+
+    /// Who is there: asks all workers and listens for `patience`; a live one answers in milliseconds.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn workers(&self, patience: Duration) -> Result<Vec<crate::directory::Node>, Error> {
+        census::take(&self.connection().await?, &self.shared.id, patience).await
+    }
+
+    /// Consumers of a kind's work queue, without asking the workers.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn consumers(&self, kind: &str) -> Result<u64, Error> {
+        let status = self.connection().await?.queue_status(&names::work_queue(kind)).await?;
+        Ok(status.map_or(0, |status| status.consumers))
+    }
+
+    /// Why the broker does not take messages at the moment (a memory or disk alarm), if so.
+    pub fn blocked(&self) -> Option<String> {
+        let connection = self.shared.connection.borrow().clone()?;
+        let blocked = connection.blocked();
+        let reason = blocked.borrow().clone();
+        reason
+    }
+
+    /// Ends everything unanswered with [`TaskError::Shutdown`], tells the workers, deletes this boss's queues.
+    pub async fn close(self) {
+        self.closing.cancel();
+        let abandoned = self.shared.pending().ids();
+        for task in abandoned {
+            self.shared.fail(task, TaskError::Shutdown);
+        }
+        // Bounded: the link's goodbye has a time limit of its own.
+        let _ = self.supervisor.await;
+    }
+
+    async fn connection(&self) -> Result<Arc<dyn Connection>, Error> {
+        let mut connection = self.shared.connection.subscribe();
+        let live = connection.wait_for(Option::is_some).await.map_err(|e| Error::Lost(e.to_string()))?;
+        live.clone().ok_or_else(|| Error::Lost("it has just been closed".into()))
+    }
+}
+
+fn room_units(options: &Options, bytes: u64) -> u32 {
+    let window = (options.window_bytes / UNIT).clamp(1, u64::from(u32::MAX));
+    u32::try_from(bytes.saturating_add(OVERHEAD_BYTES).div_ceil(UNIT).min(window)).unwrap_or(u32::MAX)
+}
+
+/// A place in the window.
+pub struct Room<'a> {
+    boss: &'a Boss,
+    permit: Option<OwnedSemaphorePermit>,
+    units: u32,
+}
+
+impl Room<'_> {
+    /// Submits a task into the place.
+    ///
+    /// # Errors
+    /// What [`Task::encode`] says of a task that can't be right, or [`TaskError::Invalid`] if it is larger than the place.
+    pub fn submit<T: Task>(self, task: T, how: Submit) -> Result<Ticket<T>, TaskError> {
+        let encoded = task.encode(how.format)?;
+        let bytes = encoded.blob.payload_bytes().saturating_add(encoded.answer_bytes);
+        if how.format == Format::Binary && room_units(&self.boss.shared.options, bytes) > self.units {
+            return Err(TaskError::Invalid(format!("a task of {bytes} bytes in a room of {} KiB", self.units)));
+        }
+        Ok(self.enter(encoded, how))
+    }
+
+    fn enter<T: Task>(self, encoded: crate::task::Encoded, how: Submit) -> Ticket<T> {
+        let shared = &self.boss.shared;
+        let id = TaskId::random();
+        let wall = how.deadline.map_or(0, |in_time| {
+            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(in_time);
+            u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
+        });
+        let head = TaskHead {
+            id,
+            kind: T::KIND.to_string(),
+            attempt: 0,
+            format: how.format,
+            deadline_unix_ms: wall,
+            flops: encoded.flops,
+            payload_bytes: encoded.blob.payload_bytes(),
+            checksum: None,
+            pull_from: None,
+            params: encoded.blob.params,
+        };
+        let outgoing = Outgoing { head, payload: encoded.blob.payload, priority: how.priority.level() };
+        let (reply, answered) = oneshot::channel();
+        let deadline = how.deadline.and_then(|in_time| Instant::now().checked_add(in_time));
+        if let Some(room) = self.permit {
+            let caller = Caller { reply, _room: room };
+            shared.pending().insert(Arc::new(outgoing), encoded.answer_bytes, deadline, caller);
+            if deadline.is_some() {
+                shared.deadline_added.notify_one();
+            }
+            // A supervisor that has ended leaves the task to `close`, which answers it.
+            let _ = shared.submitted.send(id);
+        }
+        Ticket { id, answered, kind: PhantomData }
+    }
+}
+
+/// A task on its way.
+pub struct Ticket<T: Task> {
+    id: TaskId,
+    answered: oneshot::Receiver<Answered>,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: Task> Ticket<T> {
+    /// The task's id.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// Waits for the one outcome. A boss that was dropped meanwhile gives [`TaskError::Shutdown`].
+    pub async fn outcome(self) -> Outcome<T::Answer> {
+        let shutdown = || Answered { result: Err(TaskError::Shutdown), worker: None, compute_seconds: 0.0 };
+        let Answered { result, worker, compute_seconds } = self.answered.await.unwrap_or_else(|_| shutdown());
+        Outcome { task: self.id, result: result.and_then(T::decode_answer), worker, compute_seconds }
+    }
+}
+
+/// Ends tasks whose deadline has passed, on this process's own monotonic clock.
+async fn reap(shared: Arc<Shared>) {
+    loop {
+        let next = shared.pending().next_deadline();
+        let passed = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = passed => {
+                let late = shared.pending().late(Instant::now());
+                late.into_iter().for_each(|task| shared.fail(task, TaskError::DeadlineExceeded));
+            }
+            () = shared.deadline_added.notified() => {}
+        }
+    }
+}

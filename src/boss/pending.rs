@@ -1,0 +1,167 @@
+//! The tasks that are not answered yet. A pure state machine: no I/O, no clock of its own, no waiting.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::task::TaskId;
+use crate::transport::outgoing::Outgoing;
+
+/// Pending tasks with what their callers wait on (`C`).
+#[derive(Debug)]
+pub(super) struct Pending<C> {
+    tasks: HashMap<TaskId, Entry<C>>,
+    /// In the order they were submitted, which is the order they are published in again.
+    order: BTreeMap<u64, TaskId>,
+    deadlines: BTreeSet<(Instant, TaskId)>,
+    next_place: u64,
+}
+
+#[derive(Debug)]
+struct Entry<C> {
+    outgoing: Arc<Outgoing>,
+    answer_bytes: u64,
+    deadline: Option<Instant>,
+    caller: C,
+    place: u64,
+    /// The link it was last published on; 0 for none.
+    link: u64,
+}
+
+impl<C> Default for Pending<C> {
+    fn default() -> Self {
+        Pending { tasks: HashMap::new(), order: BTreeMap::new(), deadlines: BTreeSet::new(), next_place: 0 }
+    }
+}
+
+impl<C> Pending<C> {
+    /// Enters a task, before it is published.
+    pub(super) fn insert(&mut self, task: Arc<Outgoing>, answer_bytes: u64, deadline: Option<Instant>, caller: C) {
+        let (id, place) = (task.head.id, self.next_place);
+        self.next_place += 1;
+        self.order.insert(place, id);
+        self.deadlines.extend(deadline.map(|at| (at, id)));
+        self.tasks.insert(id, Entry { outgoing: task, answer_bytes, deadline, caller, place, link: 0 });
+    }
+
+    /// Takes a task out with its first outcome; `None` for every later one.
+    pub(super) fn take(&mut self, id: TaskId) -> Option<C> {
+        let entry = self.tasks.remove(&id)?;
+        self.order.remove(&entry.place);
+        if let Some(at) = entry.deadline {
+            self.deadlines.remove(&(at, id));
+        }
+        Some(entry.caller)
+    }
+
+    /// The task, to be published on this link: once per link, and not once it is answered.
+    pub(super) fn claim(&mut self, id: TaskId, link: u64) -> Option<Arc<Outgoing>> {
+        let entry = self.tasks.get_mut(&id)?;
+        if entry.link == link {
+            return None;
+        }
+        entry.link = link;
+        Some(entry.outgoing.clone())
+    }
+
+    /// The task, to serve parts of.
+    pub(super) fn get(&self, id: TaskId) -> Option<Arc<Outgoing>> {
+        self.tasks.get(&id).map(|entry| entry.outgoing.clone())
+    }
+
+    /// The longest answer it may have.
+    pub(super) fn answer_bytes(&self, id: TaskId) -> Option<u64> {
+        self.tasks.get(&id).map(|entry| entry.answer_bytes)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// All of them, in the order they were submitted.
+    pub(super) fn ids(&self) -> Vec<TaskId> {
+        self.order.values().copied().collect()
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Those whose deadline has passed.
+    pub(super) fn late(&self, now: Instant) -> Vec<TaskId> {
+        self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::task::Format;
+    use crate::wire::TaskHead;
+
+    fn task(id: u128) -> Arc<Outgoing> {
+        let head = TaskHead {
+            id: TaskId(id),
+            kind: "solve".into(),
+            attempt: 0,
+            format: Format::Binary,
+            deadline_unix_ms: 0,
+            flops: 0,
+            payload_bytes: 0,
+            checksum: None,
+            pull_from: None,
+            params: vec![],
+        };
+        Arc::new(Outgoing { head, payload: vec![], priority: 3 })
+    }
+
+    #[test]
+    fn the_first_outcome_wins() {
+        let mut pending = Pending::default();
+        pending.insert(task(1), 8, None, "caller");
+        assert_eq!(pending.take(TaskId(1)), Some("caller"));
+        assert_eq!(pending.take(TaskId(1)), None);
+        assert_eq!(pending.ids(), []);
+    }
+
+    #[test]
+    fn a_task_is_published_once_per_link_and_never_after_its_outcome() {
+        let mut pending = Pending::default();
+        pending.insert(task(1), 8, None, ());
+        assert!(pending.claim(TaskId(1), 1).is_some());
+        assert!(pending.claim(TaskId(1), 1).is_none());
+        assert!(pending.claim(TaskId(1), 2).is_some(), "again after a lost connection");
+        pending.take(TaskId(1));
+        assert!(pending.claim(TaskId(1), 3).is_none());
+    }
+
+    #[test]
+    fn unanswered_tasks_keep_their_order() {
+        let mut pending = Pending::default();
+        for id in [5, 3, 9, 1] {
+            pending.insert(task(id), 8, None, ());
+        }
+        pending.take(TaskId(3));
+        assert_eq!(pending.ids(), [TaskId(5), TaskId(9), TaskId(1)]);
+    }
+
+    #[test]
+    fn deadlines_pass_in_their_order_and_leave_with_their_task() {
+        let now = Instant::now();
+        let later = |ms| Some(now + Duration::from_millis(ms));
+        let mut pending = Pending::default();
+        pending.insert(task(1), 8, later(20), ());
+        pending.insert(task(2), 8, later(10), ());
+        pending.insert(task(3), 8, None, ());
+        assert_eq!(pending.next_deadline(), later(10));
+        assert_eq!(pending.late(now + Duration::from_millis(15)), [TaskId(2)]);
+        pending.take(TaskId(2));
+        assert_eq!(pending.next_deadline(), later(20));
+        pending.take(TaskId(1));
+        assert_eq!(pending.next_deadline(), None);
+    }
+}

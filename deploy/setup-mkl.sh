@@ -7,16 +7,24 @@
 # folder beside it and renamed at the end, so an interrupted run changes nothing.
 set -eu
 
-here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-requirements=$here/mkl-requirements.txt
-dest=$(readlink -m -- "${1:-$here/../.mkl}")
-python=${PYTHON:-python3}
-
 say() { printf 'setup-mkl: %s\n' "$*"; }
 fail() {
     printf 'setup-mkl: %s\n' "$@" >&2
     exit 1
 }
+
+case $(uname -s)/$(uname -m) in
+Linux/x86_64) ;;
+*)
+    fail "Intel MKL is for Linux on x86-64 only; this is $(uname -s) on $(uname -m)." \
+        "Build with the pure-Rust kernel instead: cargo build --release --no-default-features --features faer"
+    ;;
+esac
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+requirements=$here/mkl-requirements.txt
+dest=$(readlink -m -- "${1:-$here/../.mkl}")
+python=${PYTHON:-python3}
 
 # A MKLROOT of the caller's wins over the one in .cargo/config.toml, so respect it here as well.
 if [ -n "${MKLROOT:-}" ] && [ $# -eq 0 ] && [ "$(readlink -m -- "$MKLROOT")" != "$dest" ]; then
@@ -35,13 +43,6 @@ if [ -f "$dest/stamp" ] && [ "$(cat "$dest/stamp")" = "$wanted" ]; then
     exit 0
 fi
 
-case $(uname -s)/$(uname -m) in
-Linux/x86_64) ;;
-*)
-    fail "Intel MKL is for Linux on x86-64 only; this is $(uname -s) on $(uname -m)." \
-        "Build with the pure-Rust kernel instead: cargo build --release --no-default-features --features faer"
-    ;;
-esac
 if ! "$python" -c '' 2>/dev/null; then
     fail "$python is not there. Debian and Ubuntu: apt-get install python3 python3-pip"
 fi

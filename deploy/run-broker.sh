@@ -90,9 +90,10 @@ export RABBITMQ_MNESIA_BASE=$data/mnesia RABBITMQ_LOG_BASE=$data RABBITMQ_LOGS=$
 node=
 # shellcheck disable=SC2329  # called by the trap below
 stop() {
-    trap '' INT TERM HUP
+    # The reader of our output may have gone with the same Ctrl-C, so PIPE is among them.
+    trap '' INT TERM HUP PIPE
     if [ -n "$node" ] && kill -0 "$node" 2>/dev/null; then
-        echo "run-broker: stopping (about 10 s)"
+        echo "run-broker: stopping (about 10 s)" 2>/dev/null || true
         kill -TERM "$node"
         for _ in $(seq 150); do
             kill -0 "$node" 2>/dev/null || break
@@ -106,7 +107,7 @@ stop() {
 }
 trap stop EXIT
 trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+trap 'exit 143' TERM HUP PIPE
 
 echo "run-broker: starting RabbitMQ"
 # A session of its own: Ctrl-C goes to this script, which stops the node in order.

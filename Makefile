@@ -1,0 +1,65 @@
+# Plain cargo works too once `make setup` has run; these targets set up what is missing first.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# MKL is for Linux on x86-64 only; everywhere else the pure-Rust kernel takes its place.
+ifeq ($(shell uname -sm),Linux x86_64)
+FEATURES :=
+else
+FEATURES := --no-default-features --features faer
+endif
+
+.PHONY: help setup demo test test-faer bench lint fmt clippy deny broker clean tools mkl rabbitmq
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: tools mkl rabbitmq ## fetch what is missing: Intel MKL into .mkl/, RabbitMQ from Debian's packages
+	@echo "make: set up"
+
+demo: tools mkl ## solve 16 random systems of N=1000 on an embedded pool, no broker needed
+	@cargo run --locked --release $(FEATURES) --bin boss -- solve --random 1000 --count 16
+
+# The documentation's examples run first, so that the closing lines are those of the integration tests.
+test: setup ## every test, those against a real RabbitMQ included
+	@cargo test --locked $(FEATURES) --doc
+	@cargo test --locked $(FEATURES) --tests
+
+test-faer: tools ## the kernel suite on the pure-Rust kernel, without MKL
+	@cargo test --locked --no-default-features --features faer --lib
+
+bench: setup ## the benchmarks (criterion; the report is in target/criterion)
+	@cargo bench --locked $(FEATURES)
+
+lint: fmt clippy deny ## formatting, clippy with warnings denied, cargo-deny if it is installed
+
+fmt: tools
+	@cargo fmt --check
+
+# Needs MKL: clippy runs the build scripts, and intel-mkl-src tries a download of its own where it finds none.
+clippy: tools mkl
+	@cargo clippy --locked $(FEATURES) --all-targets -- -D warnings
+
+# Not `advisories`: that fetches the RustSec database from GitHub. Run it by hand: cargo deny check advisories
+deny:
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check licenses bans sources; \
+	else echo "make: licences and sources are not checked, there is no cargo-deny (cargo install --locked cargo-deny)"; fi
+
+broker: rabbitmq ## a private RabbitMQ with its management page, in the foreground; Ctrl-C stops it
+	@deploy/run-broker.sh
+
+clean: ## remove what cargo has built (.mkl/ stays)
+	@cargo clean
+
+tools:
+	@command -v cargo >/dev/null || { echo "make: no cargo. Install Rust (rustup.rs), $$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "make: no C compiler. Debian and Ubuntu: apt-get install gcc libc6-dev" >&2; exit 1; }
+
+mkl:
+ifeq ($(FEATURES),)
+	@deploy/setup-mkl.sh
+endif
+
+rabbitmq:
+	@deploy/setup-rabbitmq.sh

@@ -1,1 +1,68 @@
-fn main() {}
+//! Submits tasks and shows what comes of them; without `--broker` it computes them itself.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use rabbitry::boss::Boss;
+use rabbitry::broker::amqp::AmqpBroker;
+use rabbitry::broker::embedded::EmbeddedBroker;
+use rabbitry::broker::{Broker, Error};
+use rabbitry::cli::{BossCli, BossCommand};
+use rabbitry::command::{exit, solve, workers};
+use rabbitry::{tasks, telemetry, worker};
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = BossCli::parse();
+    telemetry::log_to_stderr("warn");
+    ExitCode::from(match run(cli).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("boss: {error}");
+            if matches!(error, Error::Address { .. }) { exit::USAGE } else { exit::FAILED }
+        }
+    })
+}
+
+async fn run(cli: BossCli) -> Result<u8, Error> {
+    // Input first: a wrong file needs no broker and no calibration to be found out.
+    let job = match &cli.command {
+        BossCommand::Workers(_) => None,
+        BossCommand::Solve(args) => match args.input().map(solve::Input::load).transpose() {
+            Ok(job) => job,
+            Err(error) => {
+                eprintln!("boss: {error}");
+                return Ok(exit::USAGE);
+            }
+        },
+    };
+    let stop = telemetry::shutdown_on_signal().map_err(|e| Error::Lost(e.to_string()))?;
+    let drained = CancellationToken::new();
+    let (broker, pool): (Arc<dyn Broker>, _) = match &cli.broker.broker {
+        Some(url) => (Arc::new(AmqpBroker::new(url)?), None),
+        None => {
+            let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new());
+            let options = cli.pool.options();
+            let handlers = tasks::handlers(options.threads);
+            (broker.clone(), Some(tokio::spawn(worker::run(broker, handlers, options, drained.clone()))))
+        }
+    };
+    let address = broker.address();
+    let boss = Boss::connect(broker, cli.broker.options()).await?;
+    let code = match (cli.command, job) {
+        (BossCommand::Workers(args), _) => workers::run(&boss, &address, args.json).await.map(|()| exit::OK),
+        (BossCommand::Solve(args), Some(job)) => Ok(solve::run(&boss, job, args.submit(), args.json, &stop).await),
+        (BossCommand::Solve(_), None) => Ok(exit::USAGE),
+    };
+    boss.close().await;
+    drained.cancel();
+    if let Some(pool) = pool.filter(|_| !stop.is_cancelled()) {
+        let _ = pool.await;
+    }
+    code
+}

@@ -1,0 +1,265 @@
+//! The command line: clap groups that `bin/` flattens. Every option has an environment variable. Only `bin/` imports this.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::builder::FalseyValueParser;
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+use crate::boss::{self, Priority};
+use crate::command::solve::{Input, Random};
+use crate::task::Format;
+use crate::worker;
+
+/// Solves many dense systems A X = B, on this machine or on a pool of workers behind RabbitMQ.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = "\
+Examples:
+  boss solve --random 1000 --count 16            16 random systems on all cores of this machine
+  boss solve A.npy B.npy -o X.npy                one system from files; .npy and .mtx, in and out
+  boss --broker amqp://guest:guest@host:5672 solve --random 1000 --count 64
+                                                 the same on the workers of a RabbitMQ broker
+  boss --broker amqp://... workers               who is there
+Exit code: 0 all answers came, 1 a task failed or the broker is not there, 2 bad usage or unreadable input, 130 interrupted.")]
+pub struct BossCli {
+    /// Where it runs.
+    #[command(flatten)]
+    pub broker: BossBroker,
+    /// The embedded pool's share of this machine.
+    #[command(flatten)]
+    pub pool: PoolArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: BossCommand,
+}
+
+/// Which broker, and how much is in flight.
+#[derive(Debug, Args)]
+pub struct BossBroker {
+    /// RabbitMQ to use, amqp://user:password@host:port/vhost (or amqps://). Without it the tasks are computed in this process
+    #[arg(long, global = true, env = "RABBITRY_BROKER", value_name = "URL", hide_env_values = true)]
+    pub broker: Option<String>,
+    /// Bytes of tasks in flight, e.g. 512MiB; it bounds this program's memory
+    #[arg(long, global = true, env = "RABBITRY_WINDOW", value_name = "BYTES", default_value = "1GiB")]
+    pub window: ByteSize,
+    /// Declare the work queues as quorum queues, for a replicated broker. All programs of a pool must agree
+    #[arg(long, global = true, env = "RABBITRY_QUORUM", value_parser = FalseyValueParser::new())]
+    pub quorum: bool,
+}
+
+impl BossBroker {
+    /// As the boss takes it.
+    pub fn options(&self) -> boss::Options {
+        boss::Options { window_bytes: self.window.as_u64(), quorum: self.quorum }
+    }
+}
+
+/// What the boss can do.
+#[derive(Debug, Subcommand)]
+pub enum BossCommand {
+    /// Solve A X = B: random systems, or one from files
+    Solve(SolveArgs),
+    /// List the live workers
+    Workers(WorkersArgs),
+}
+
+/// `boss solve`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("input").required(true).args(["random", "a"]))]
+pub struct SolveArgs {
+    /// Solve random systems of N unknowns
+    #[arg(long, env = "RABBITRY_RANDOM", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub random: Option<u32>,
+    /// How many of them
+    #[arg(long, env = "RABBITRY_COUNT", value_name = "K", default_value_t = 1, conflicts_with = "a")]
+    pub count: u64,
+    /// Right-hand sides of each
+    #[arg(long, env = "RABBITRY_RHS", value_name = "M", default_value_t = 1, conflicts_with = "a",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub rhs: u32,
+    /// Seed of the random numbers: the same seed, the same systems
+    #[arg(long, env = "RABBITRY_SEED", value_name = "S", default_value_t = 0, conflicts_with = "a")]
+    pub seed: u64,
+    /// The matrix A, n x n: .npy, or dense Matrix Market .mtx
+    #[arg(value_name = "A", requires = "b", requires = "output")]
+    pub a: Option<PathBuf>,
+    /// The right-hand sides B: a vector of n, or n x m
+    #[arg(value_name = "B")]
+    pub b: Option<PathBuf>,
+    /// Where X goes: .npy or .mtx
+    #[arg(short, long, env = "RABBITRY_OUTPUT", value_name = "X", conflicts_with = "random")]
+    pub output: Option<PathBuf>,
+    /// How the numbers travel
+    #[arg(long, env = "RABBITRY_PAYLOAD", default_value = "binary")]
+    pub payload: Payload,
+    /// Give up on a task this many seconds after it was submitted
+    #[arg(long, env = "RABBITRY_DEADLINE", value_name = "SECS", value_parser = seconds)]
+    pub deadline: Option<Duration>,
+    /// Which tasks workers take first
+    #[arg(long, env = "RABBITRY_PRIORITY", default_value = "normal")]
+    pub priority: PriorityArg,
+    /// Print one JSON object on stdout and nothing else there
+    #[arg(long, env = "RABBITRY_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+impl SolveArgs {
+    /// What to solve. `None` cannot be: clap has made sure that there is an input, and an output to files.
+    pub fn input(&self) -> Option<Input> {
+        if let Some(n) = self.random {
+            let (n, nrhs) = (n as usize, self.rhs as usize);
+            return Some(Input::Random(Random { n, nrhs, count: self.count, seed: self.seed }));
+        }
+        Some(Input::Files { a: self.a.clone()?, b: self.b.clone()?, x: self.output.clone()? })
+    }
+
+    /// How each task is sent.
+    pub fn submit(&self) -> boss::Submit {
+        let format = match self.payload {
+            Payload::Binary => Format::Binary,
+            Payload::Json => Format::Json,
+        };
+        let priority = match self.priority {
+            PriorityArg::Low => Priority::Low,
+            PriorityArg::Normal => Priority::Normal,
+            PriorityArg::High => Priority::High,
+        };
+        boss::Submit { format, deadline: self.deadline, priority }
+    }
+}
+
+/// `--payload`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Payload {
+    /// Raw little-endian numbers
+    Binary,
+    /// JSON text, two to three times as long and much slower: for comparison, and for clients that know nothing else
+    Json,
+}
+
+/// `--priority`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PriorityArg {
+    /// After everything else
+    Low,
+    /// The usual
+    Normal,
+    /// Before everything else
+    High,
+}
+
+/// `boss workers`.
+#[derive(Debug, Args)]
+pub struct WorkersArgs {
+    /// Print a JSON array on stdout and nothing else there
+    #[arg(long, env = "RABBITRY_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+/// Computes tasks from a RabbitMQ broker. Start as many as you like, on any machine, at any time.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = "\
+The first Ctrl-C (or SIGTERM) finishes what runs and hands the rest back; the second quits at once, and the broker gives
+the tasks to other workers. Logs go to stderr; RABBITRY_LOG=debug shows more.")]
+pub struct WorkerCli {
+    /// RabbitMQ to work for, amqp://user:password@host:port/vhost (or amqps://)
+    #[arg(long, env = "RABBITRY_BROKER", value_name = "URL", hide_env_values = true,
+          default_value = "amqp://guest:guest@127.0.0.1:5672")]
+    pub broker: String,
+    /// Its share of this machine.
+    #[command(flatten)]
+    pub pool: PoolArgs,
+    /// Task messages taken ahead of time [default: slots + 1]
+    #[arg(long, env = "RABBITRY_PREFETCH", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub prefetch: Option<u16>,
+    /// Kinds of task to compute [default: all there are]
+    #[arg(long, env = "RABBITRY_KINDS", value_name = "KIND,...", value_delimiter = ',')]
+    pub kinds: Option<Vec<String>>,
+    /// Declare the work queues as quorum queues, for a replicated broker. All programs of a pool must agree
+    #[arg(long, env = "RABBITRY_QUORUM", value_parser = FalseyValueParser::new())]
+    pub quorum: bool,
+}
+
+/// How much of a machine a worker takes.
+#[derive(Debug, Args)]
+pub struct PoolArgs {
+    /// Small tasks computed at a time [default: the cores]
+    #[arg(long, env = "RABBITRY_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub slots: Option<u16>,
+    /// Threads that one large task may use, at most the slots [default: the slots]
+    #[arg(long, env = "RABBITRY_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Memory that tasks may take in all, e.g. 8GiB [default: 70 % of what is free]
+    #[arg(long, env = "RABBITRY_MEMORY", value_name = "BYTES")]
+    pub memory: Option<ByteSize>,
+}
+
+impl PoolArgs {
+    /// As the worker takes it.
+    pub fn options(&self) -> worker::Options {
+        let defaults = worker::Options::default();
+        let slots = self.slots.map_or(defaults.slots, usize::from);
+        worker::Options {
+            slots,
+            threads: self.threads.map_or(slots, usize::from).min(slots),
+            prefetch: u16::try_from(slots + 1).unwrap_or(u16::MAX),
+            memory_bytes: self.memory.map_or(defaults.memory_bytes, |memory| memory.as_u64()),
+            ..defaults
+        }
+    }
+}
+
+impl WorkerCli {
+    /// As the worker takes it.
+    pub fn options(&self) -> worker::Options {
+        let options = self.pool.options();
+        worker::Options { prefetch: self.prefetch.unwrap_or(options.prefetch), quorum: self.quorum, ..options }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or_else(|| "it must be above zero".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_lines_are_consistent() {
+        BossCli::command().debug_assert();
+        WorkerCli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_an_environment_variable() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+                let id = arg.get_id().as_str();
+                let expected = format!("RABBITRY_{}", id.to_uppercase());
+                let automatic = id == "help" || id == "version";
+                let env = arg.get_env().map(|env| env.to_string_lossy().into_owned());
+                assert!(automatic || env.as_deref() == Some(&expected), "--{id} has {env:?}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&BossCli::command());
+        check(&WorkerCli::command());
+    }
+
+    #[test]
+    fn input_is_random_or_files_and_not_both() {
+        let parse = |line: &str| BossCli::try_parse_from(line.split(' ')).map(|_| ());
+        assert!(parse("boss solve --random 10 --count 3").is_ok());
+        assert!(parse("boss solve A.npy B.npy -o X.npy --broker amqp://h").is_ok());
+        for wrong in ["boss solve", "boss solve A.npy", "boss solve A.npy B.npy", "boss solve --random 3 -o X.npy",
+                      "boss solve --random 3 A.npy B.npy -o X.npy", "boss solve A.npy B.npy -o X.npy --count 3",
+                      "boss solve --random 0", "boss solve --random 3 --deadline -1"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

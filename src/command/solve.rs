@@ -1,0 +1,230 @@
+//! `boss solve`: systems in, answers and a report out.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use super::exit;
+use super::report::Report;
+use crate::boss::{Boss, Submit};
+use crate::files;
+use crate::task::{Outcome, Task, TaskError};
+use crate::tasks::solve::{Solution, System, flops};
+
+/// Nothing answered for so long: look whether anybody works at all.
+const HINT_AFTER: Duration = Duration::from_secs(2);
+
+/// Random systems to solve.
+#[derive(Clone, Copy, Debug)]
+pub struct Random {
+    /// Unknowns.
+    pub n: usize,
+    /// Right-hand sides.
+    pub nrhs: usize,
+    /// How many systems.
+    pub count: u64,
+    /// System `i` is made from `seed + i`.
+    pub seed: u64,
+}
+
+/// What to solve, as asked for.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Made here.
+    Random(Random),
+    /// From files.
+    Files {
+        /// A, n x n.
+        a: PathBuf,
+        /// B, n or n x m.
+        b: PathBuf,
+        /// Where X goes.
+        x: PathBuf,
+    },
+}
+
+/// What to solve, in memory.
+pub enum Job {
+    /// Made here.
+    Random(Random),
+    /// Read from files.
+    System {
+        /// A and B.
+        system: System,
+        /// Where X goes.
+        x: PathBuf,
+    },
+}
+
+impl Input {
+    /// Reads the files, and makes sure that the output can be written, before anything else is begun.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn load(self) -> Result<Job, files::Error> {
+        match self {
+            Input::Random(random) => Ok(Job::Random(random)),
+            Input::Files { a, b, x } => {
+                files::check_output(&x)?;
+                Ok(Job::System { system: System { a: files::read(&a)?, b: files::read(&b)? }, x })
+            }
+        }
+    }
+}
+
+/// Solves, prints the report, writes the solution, and gives the exit code.
+pub async fn run(boss: &Boss, job: Job, how: Submit, json: bool, stop: &CancellationToken) -> u8 {
+    let mut written = true;
+    let report = match job {
+        Job::Random(input) => random(boss, input, how, stop).await,
+        Job::System { system, x } => {
+            let (report, solution) = one(boss, system, how, stop).await;
+            if let Some(Err(error)) = solution.map(|solution| files::write(&x, &solution.x)) {
+                eprintln!("boss: {error}");
+                written = false;
+            }
+            report
+        }
+    };
+    match serde_json::to_string(&report) {
+        Ok(document) if json => println!("{document}"),
+        _ => print!("{report}"),
+    }
+    match () {
+        () if stop.is_cancelled() => exit::INTERRUPTED,
+        () if report.failed == 0 && written => exit::OK,
+        () => exit::FAILED,
+    }
+}
+
+/// Solves `count` random systems. They are made as the window has room for them, so memory does not grow with `count`.
+async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationToken) -> Report {
+    let Random { n, nrhs, count, seed } = random;
+    let bytes = |numbers: usize| (numbers as u64).saturating_mul(8);
+    let mut run = Run::new(boss, count, flops(n, nrhs));
+    let mut outcomes = FuturesUnordered::new();
+    let mut next = 0;
+    while next < count || !outcomes.is_empty() {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(outcome) = outcomes.next() => { run.take(outcome); }
+            room = boss.reserve(bytes(n.saturating_mul(n + nrhs)), bytes(n.saturating_mul(nrhs))), if next < count => {
+                match room.submit(System::random(n, nrhs, seed.wrapping_add(next)), how) {
+                    Ok(ticket) => outcomes.push(ticket.outcome()),
+                    Err(error) => run.refuse(&error),
+                }
+                next += 1;
+            }
+            () = run.watch() => {}
+        }
+    }
+    run.finish(count)
+}
+
+/// Solves one system and gives its solution, if there is one.
+async fn one(boss: &Boss, system: System, how: Submit, stop: &CancellationToken) -> (Report, Option<Solution>) {
+    let (n, nrhs) = system.shape();
+    let mut run = Run::new(boss, 1, flops(n, nrhs));
+    let mut solution = None;
+    match boss.submit(system, how).await {
+        Ok(ticket) => {
+            let outcome = ticket.outcome();
+            tokio::pin!(outcome);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    outcome = &mut outcome => { solution = run.take(outcome); break }
+                    () = run.watch() => {}
+                }
+            }
+        }
+        Err(error) => run.refuse(&error),
+    }
+    (run.finish(1), solution)
+}
+
+/// A run of tasks: its bar, its report, and whether it seems stuck.
+struct Run<'a> {
+    boss: &'a Boss,
+    bar: ProgressBar,
+    report: Report,
+    flops_each: f64,
+    started: Instant,
+    last: Instant,
+    hinted: bool,
+    blocked: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(boss: &'a Boss, count: u64, flops_each: f64) -> Self {
+        // On stderr, so that stdout stays for the report; hidden where that is no terminal.
+        let bar = ProgressBar::new(count);
+        let style = "{bar:40} {human_pos}/{human_len} tasks  {per_sec}  {elapsed} + {eta} to go";
+        // The template is a constant that the tests of this crate have drawn.
+        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        if std::io::stderr().is_terminal() {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        let now = Instant::now();
+        let (report, hinted, blocked) = (Report::default(), false, false);
+        Run { boss, bar, report, flops_each, started: now, last: now, hinted, blocked }
+    }
+
+    fn take(&mut self, outcome: Outcome<Solution>) -> Option<Solution> {
+        self.last = Instant::now();
+        self.bar.inc(1);
+        if let Some(worker) = &outcome.worker {
+            self.report.computed_by(worker, outcome.compute_seconds);
+        }
+        match outcome.result {
+            Ok(solution) => {
+                self.report.answered(self.flops_each, solution.certificate.backward_error);
+                Some(solution)
+            }
+            Err(error) => {
+                self.report.failed(Some(outcome.task), &error);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: &TaskError) {
+        self.bar.inc(1);
+        self.report.failed(None, error);
+    }
+
+    /// Returns after a while without an answer, having said why that may be.
+    async fn watch(&mut self) {
+        tokio::time::sleep_until((self.last + HINT_AFTER).into()).await;
+        self.last = Instant::now();
+        if let Some(reason) = self.boss.blocked() {
+            if !std::mem::replace(&mut self.blocked, true) {
+                self.say(&format!("the broker takes no messages at the moment ({reason}); waiting for it"));
+            }
+            return;
+        }
+        let kind = System::KIND;
+        if !self.hinted && matches!(self.boss.consumers(kind.as_str()).await, Ok(0)) {
+            self.hinted = true;
+            self.say(&format!("no worker takes {kind} tasks yet; they wait in the queue. Start one: worker --broker URL"));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("boss: {text}"));
+    }
+
+    /// Counts what was not answered as failed, and works out the rates.
+    fn finish(mut self, count: u64) -> Report {
+        self.bar.finish_and_clear();
+        self.report.finish(self.started.elapsed());
+        self.report.interrupted(count);
+        self.report
+    }
+}

@@ -1,0 +1,53 @@
+//! `boss workers`: who is there.
+
+use std::time::Duration;
+
+use crate::boss::Boss;
+use crate::broker::Error;
+use crate::directory::Node;
+
+/// A live worker answers in milliseconds; a second covers a far one.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Prints the live nodes, as a table or as a JSON array.
+///
+/// # Errors
+/// The broker's.
+pub async fn run(boss: &Boss, broker: &str, json: bool) -> Result<(), Error> {
+    let nodes = boss.workers(PATIENCE).await?;
+    if json {
+        let document = serde_json::to_string_pretty(&nodes).map_err(|e| Error::Lost(e.to_string()))?;
+        println!("{document}");
+    } else if nodes.is_empty() {
+        println!("no workers at {broker}; start one with: worker --broker {broker}");
+    } else {
+        print!("{}", table(&nodes));
+    }
+    Ok(())
+}
+
+fn table(nodes: &[Node]) -> String {
+    let head = ["HOST", "ADDRESS", "PID", "CORES", "BUSY", "KINDS", "GFLOP/s", "VERSION", "DONE", "LAST SEEN"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(nodes.iter().map(|node| {
+        [
+            node.host.clone(),
+            node.address.clone(),
+            node.pid.to_string(),
+            node.cores.to_string(),
+            format!("{}/{}", node.busy, node.slots),
+            node.kinds.join(","),
+            format!("{:.0}", node.gflops),
+            node.version.clone(),
+            node.done.to_string(),
+            format!("{:.1} s ago", node.last_seen_seconds),
+        ]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |row: &[String; 10]| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}

@@ -8,6 +8,8 @@
 
 pub mod amqp;
 pub mod embedded;
+mod life;
+mod limits;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,243 @@
+//! A broker in this process: the semantics of RabbitMQ (prefetch, ack, redelivery, exclusive queues, priorities,
+//! expiry) on plain data, for the pool that needs no broker. A body is never copied: publisher and consumer share it.
+//!
+//! Must not touch: what the bytes mean, the network. Nothing survives the process. Invariants are those of [`state`];
+//! the one lock is held for moves of pointers only, never across an await. Limits: no bound on what is queued (the boss
+//! bounds it), `dead_letter_queue` is kept as an argument only (this broker rejects nothing by itself).
+
+mod state;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use async_trait::async_trait;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::state::{ConnectionId, ConsumerId, Idle, State};
+use super::life::Life;
+use super::{
+    Broker, Confirm, Connection, Consume, Consumer, Error, ExchangeKind, Message, Published, Queue, QueueStatus, Route,
+    Verdict, limits,
+};
+
+/// A broker in this process. Clones are the same broker.
+#[derive(Clone)]
+pub struct EmbeddedBroker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    lives: Mutex<HashMap<ConnectionId, (Arc<Life>, Handle)>>,
+    last_connection: AtomicU64,
+    blocked: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    /// A panic in here would be a bug, but the data is in order between any two moves: go on.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lives(&self) -> MutexGuard<'_, HashMap<ConnectionId, (Arc<Life>, Handle)>> {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disconnect(self: &Arc<Self>, connection: ConnectionId, runtime: &Handle) {
+        let idle = self.state().disconnect(connection);
+        idle.into_iter().for_each(|idle| expire_later(runtime, self, idle));
+    }
+}
+
+impl EmbeddedBroker {
+    /// An empty broker.
+    pub fn new() -> Self {
+        let shared = Shared {
+            state: Mutex::default(),
+            lives: Mutex::default(),
+            last_connection: AtomicU64::new(0),
+            blocked: watch::channel(None).0,
+        };
+        EmbeddedBroker { shared: Arc::new(shared) }
+    }
+
+    /// Ends every connection, as a restart of a broker would; queues that are not exclusive keep their messages.
+    pub fn sever(&self) {
+        let lives: Vec<_> = self.shared.lives().drain().collect();
+        for (id, (life, runtime)) in lives {
+            life.end("the embedded broker severed it");
+            self.shared.disconnect(id, &runtime);
+        }
+    }
+
+    /// Blocks publishing with a reason, as an alarm of a broker would, or with `None` lets it go on.
+    pub fn block(&self, reason: Option<&str>) {
+        self.shared.blocked.send_replace(reason.map(str::to_owned));
+    }
+}
+
+impl Default for EmbeddedBroker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Broker for EmbeddedBroker {
+    async fn connect(&self) -> Result<Arc<dyn Connection>, Error> {
+        let id = self.shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
+        let life = Arc::new(Life::default());
+        // Queues wait for their expiry there: a connection may be dropped outside of any runtime.
+        let runtime = Handle::current();
+        self.shared.lives().insert(id, (Arc::clone(&life), runtime.clone()));
+        Ok(Arc::new(EmbeddedConnection { id, shared: Arc::clone(&self.shared), life, runtime }))
+    }
+
+    fn address(&self) -> String {
+        "embedded".to_owned()
+    }
+}
+
+struct EmbeddedConnection {
+    id: ConnectionId,
+    shared: Arc<Shared>,
+    life: Arc<Life>,
+    runtime: Handle,
+}
+
+impl EmbeddedConnection {
+    fn state(&self) -> Result<MutexGuard<'_, State>, Error> {
+        self.life.check()?;
+        Ok(self.shared.state())
+    }
+
+    fn end(&self, reason: &str) {
+        self.life.end(reason);
+        self.shared.lives().remove(&self.id);
+        self.shared.disconnect(self.id, &self.runtime);
+    }
+}
+
+impl Drop for EmbeddedConnection {
+    fn drop(&mut self) {
+        self.end("its last handle was dropped");
+    }
+}
+
+#[async_trait]
+impl Connection for EmbeddedConnection {
+    async fn declare_exchange(&self, name: &str, kind: ExchangeKind) -> Result<(), Error> {
+        limits::check_name("declare an exchange", name)?;
+        self.state()?.declare_exchange(name, kind)
+    }
+
+    async fn declare_queue(&self, queue: &Queue) -> Result<(), Error> {
+        limits::check_queue(queue)?;
+        let idle = {
+            let mut state = self.state()?;
+            state.declare_queue(self.id, queue)?;
+            state.idle(&queue.name)
+        };
+        if let Some(idle) = idle {
+            expire_later(&self.runtime, &self.shared, idle);
+        }
+        Ok(())
+    }
+
+    async fn bind_queue(&self, queue: &str, exchange: &str, routing_key: &str) -> Result<(), Error> {
+        limits::check_name("bind a queue", routing_key)?;
+        self.state()?.bind(self.id, queue, exchange, routing_key)
+    }
+
+    async fn delete_queue(&self, queue: &str) -> Result<(), Error> {
+        self.state()?.delete_queue(self.id, queue)
+    }
+
+    async fn queue_status(&self, queue: &str) -> Result<Option<QueueStatus>, Error> {
+        self.state()?.status(self.id, queue)
+    }
+
+    async fn publish(&self, route: &Route, message: Message) -> Result<Confirm, Error> {
+        limits::check_message(route, &message)?;
+        if self.shared.blocked.borrow().is_some() {
+            let mut blocked = self.shared.blocked.subscribe();
+            tokio::select! {
+                // The sender lives as long as `self`, so this is the end of the blocking.
+                _ = blocked.wait_for(Option::is_none) => {}
+                lost = self.life.ended() => return Err(lost),
+            }
+        }
+        let routed = self.state()?.publish(route.clone(), message);
+        let published = routed.map(|routed| if routed { Published::Routed } else { Published::Unroutable });
+        Ok(Confirm(Box::pin(std::future::ready(published))))
+    }
+
+    async fn consume(&self, queue: &str, options: Consume) -> Result<Consumer, Error> {
+        let (deliveries_in, deliveries) = mpsc::unbounded_channel();
+        let (verdicts_in, verdicts) = mpsc::unbounded_channel();
+        let (cancel, cancelled) = oneshot::channel();
+        let id = self.state()?.consume(self.id, queue, options, deliveries_in, verdicts_in)?;
+        tokio::spawn(settle(Arc::downgrade(&self.shared), id, verdicts, cancelled));
+        Ok(Consumer { deliveries, _cancel: cancel })
+    }
+
+    fn inline_max_bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    fn blocked(&self) -> watch::Receiver<Option<String>> {
+        self.shared.blocked.subscribe()
+    }
+
+    async fn closed(&self) -> Error {
+        self.life.ended().await
+    }
+
+    async fn close(&self) {
+        self.end("it was closed");
+    }
+}
+
+/// The broker's side of one consumer: takes its verdicts until there can be no more, and its cancel.
+async fn settle(
+    shared: Weak<Shared>,
+    id: ConsumerId,
+    mut verdicts: mpsc::UnboundedReceiver<(u64, Verdict)>,
+    mut cancelled: oneshot::Receiver<()>,
+) {
+    let mut batch = Vec::new();
+    let mut consuming = true;
+    loop {
+        tokio::select! {
+            _ = &mut cancelled, if consuming => {
+                consuming = false;
+                let Some(shared) = shared.upgrade() else { return };
+                let idle = shared.state().cancel(id);
+                idle.into_iter().for_each(|idle| expire_later(&Handle::current(), &shared, idle));
+            }
+            // Without end: the state keeps a sender until the consumer is cancelled.
+            taken = verdicts.recv_many(&mut batch, 1024) => {
+                let Some(shared) = shared.upgrade() else { return };
+                if taken == 0 {
+                    let idle = shared.state().remove_consumer(id);
+                    idle.into_iter().for_each(|idle| expire_later(&Handle::current(), &shared, idle));
+                    return;
+                }
+                shared.state().settle(id, &batch);
+                batch.clear();
+            }
+        }
+    }
+}
+
+fn expire_later(runtime: &Handle, shared: &Arc<Shared>, idle: Idle) {
+    let shared = Arc::downgrade(shared);
+    runtime.spawn(async move {
+        tokio::time::sleep(idle.expires).await;
+        if let Some(shared) = shared.upgrade() {
+            shared.state().expire(&idle);
+        }
+    });
+}

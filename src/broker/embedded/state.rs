@@ -1,0 +1,348 @@
+//! Exchanges, queues, consumers and what is unacked: the embedded broker as plain data. Pure: no I/O, no clock, no
+//! lock; whoever holds it calls one method at a time.
+//!
+//! Invariants: a message of a queue is either ready or in exactly one consumer's `unacked`; `active` lists exactly the
+//! consumers of the queue that take deliveries; a consumer with prefetch p holds at most p unacked.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::super::{Consume, Delivery, Error, ExchangeKind, Message, Queue, QueueStatus, Route, Settle, Verdict};
+
+/// A connection, by number.
+pub(super) type ConnectionId = u64;
+/// A consumer, by number.
+pub(super) type ConsumerId = u64;
+/// Where a message stands in its queue, and goes back to when it is requeued.
+type Position = (Reverse<u8>, u64);
+
+/// A message in a queue.
+struct Stored {
+    message: Message,
+    routing_key: String,
+    redelivered: bool,
+}
+
+struct Exchange {
+    kind: ExchangeKind,
+    /// Routing key and queue.
+    bindings: Vec<(String, String)>,
+}
+
+struct QueueState {
+    declared: Queue,
+    owner: ConnectionId,
+    ready: BTreeMap<Position, Stored>,
+    /// Whose turn it is comes first.
+    active: VecDeque<ConsumerId>,
+    /// Counts what restarts the clock of `expires`.
+    idle_epoch: u64,
+}
+
+struct ConsumerState {
+    connection: ConnectionId,
+    queue: String,
+    options: Consume,
+    /// Both `None` once it takes no more deliveries.
+    deliveries: Option<UnboundedSender<Delivery>>,
+    verdicts: Option<UnboundedSender<(u64, Verdict)>>,
+    unacked: BTreeMap<u64, (Position, Stored)>,
+    last_tag: u64,
+}
+
+impl ConsumerState {
+    fn has_room(&self) -> bool {
+        let prefetch = usize::from(self.options.prefetch);
+        self.options.no_ack || prefetch == 0 || self.unacked.len() < prefetch
+    }
+}
+
+/// A queue that has no consumer and will expire: what to check when its time is over.
+pub(super) struct Idle {
+    pub(super) queue: String,
+    pub(super) epoch: u64,
+    pub(super) expires: std::time::Duration,
+}
+
+/// Everything there is.
+#[derive(Default)]
+pub(super) struct State {
+    exchanges: HashMap<String, Exchange>,
+    queues: HashMap<String, QueueState>,
+    consumers: HashMap<ConsumerId, ConsumerState>,
+    last_consumer: ConsumerId,
+    last_position: u64,
+}
+
+impl State {
+    pub(super) fn declare_exchange(&mut self, name: &str, kind: ExchangeKind) -> Result<(), Error> {
+        let exchange = self.exchanges.entry(name.to_owned()).or_insert_with(|| Exchange { kind, bindings: Vec::new() });
+        if exchange.kind == kind {
+            return Ok(());
+        }
+        Err(operation(
+            format!("declare exchange {name:?}"),
+            format!("it is there as {:?}; delete it or ask for that", exchange.kind),
+        ))
+    }
+
+    pub(super) fn declare_queue(&mut self, owner: ConnectionId, queue: &Queue) -> Result<(), Error> {
+        let doing = || format!("declare queue {:?}", queue.name);
+        if let Some(there) = self.find(owner, &queue.name, doing)? {
+            if there.declared != *queue {
+                let reason = format!(
+                    "it is there with other arguments ({:?}); delete the queue or declare it with those",
+                    there.declared
+                );
+                return Err(operation(doing(), reason));
+            }
+            there.idle_epoch += 1;
+            return Ok(());
+        }
+        let state = QueueState {
+            declared: queue.clone(),
+            owner,
+            ready: BTreeMap::new(),
+            active: VecDeque::new(),
+            idle_epoch: 0,
+        };
+        self.queues.insert(queue.name.clone(), state);
+        Ok(())
+    }
+
+    pub(super) fn bind(&mut self, by: ConnectionId, queue: &str, exchange: &str, key: &str) -> Result<(), Error> {
+        let doing = || format!("bind queue {queue:?} to exchange {exchange:?}");
+        if self.find(by, queue, doing)?.is_none() {
+            return Err(operation(doing(), "there is no such queue; declare it first".to_owned()));
+        }
+        let Some(exchange) = self.exchanges.get_mut(exchange) else {
+            return Err(operation(doing(), "there is no such exchange; declare it first".to_owned()));
+        };
+        let binding = (key.to_owned(), queue.to_owned());
+        if !exchange.bindings.contains(&binding) {
+            exchange.bindings.push(binding);
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_queue(&mut self, by: ConnectionId, queue: &str) -> Result<(), Error> {
+        if self.find(by, queue, || format!("delete queue {queue:?}"))?.is_some() {
+            self.drop_queue(queue);
+        }
+        Ok(())
+    }
+
+    pub(super) fn status(&mut self, by: ConnectionId, queue: &str) -> Result<Option<QueueStatus>, Error> {
+        let found = self.find(by, queue, || format!("look at queue {queue:?}"))?;
+        Ok(found.map(|q| QueueStatus { ready: q.ready.len() as u64, consumers: q.active.len() as u64 }))
+    }
+
+    /// Puts the message into the queues it is for; `false` if there is none.
+    pub(super) fn publish(&mut self, route: Route, message: Message) -> Result<bool, Error> {
+        let mut queues: Vec<String> = if route.exchange.is_empty() {
+            self.queues.contains_key(&route.key).then(|| route.key.clone()).into_iter().collect()
+        } else {
+            let Some(exchange) = self.exchanges.get(&route.exchange) else {
+                let doing = super::super::limits::publish_to(&route);
+                return Err(operation(doing, "there is no such exchange; declare it first".to_owned()));
+            };
+            let wanted = exchange.bindings.iter();
+            let wanted = wanted.filter(|(key, _)| exchange.kind == ExchangeKind::Fanout || *key == route.key);
+            wanted.map(|(_, queue)| queue.clone()).collect()
+        };
+        queues.sort_unstable();
+        queues.dedup();
+        let Some(last) = queues.pop() else { return Ok(false) };
+        for queue in queues {
+            self.enqueue(
+                &queue,
+                Stored { message: message.clone(), routing_key: route.key.clone(), redelivered: false },
+            );
+        }
+        self.enqueue(&last, Stored { message, routing_key: route.key, redelivered: false });
+        Ok(true)
+    }
+
+    pub(super) fn consume(
+        &mut self,
+        connection: ConnectionId,
+        queue: &str,
+        options: Consume,
+        deliveries: UnboundedSender<Delivery>,
+        verdicts: UnboundedSender<(u64, Verdict)>,
+    ) -> Result<ConsumerId, Error> {
+        let doing = || format!("consume from queue {queue:?}");
+        let id = self.last_consumer + 1;
+        let Some(found) = self.find(connection, queue, doing)? else {
+            return Err(operation(doing(), "there is no such queue; declare it first".to_owned()));
+        };
+        found.active.push_back(id);
+        found.idle_epoch += 1;
+        self.last_consumer = id;
+        self.consumers.insert(
+            id,
+            ConsumerState {
+                connection,
+                queue: queue.to_owned(),
+                options,
+                deliveries: Some(deliveries),
+                verdicts: Some(verdicts),
+                unacked: BTreeMap::new(),
+                last_tag: 0,
+            },
+        );
+        self.dispatch(queue);
+        Ok(id)
+    }
+
+    /// Settles deliveries of a consumer. Those it does not hold (any more) are ignored.
+    pub(super) fn settle(&mut self, id: ConsumerId, verdicts: &[(u64, Verdict)]) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let queue = consumer.queue.clone();
+        for (tag, verdict) in verdicts {
+            let Some((position, stored)) = consumer.unacked.remove(tag) else { continue };
+            if let (Verdict::Requeue, Some(queue)) = (verdict, self.queues.get_mut(&queue)) {
+                queue.ready.insert(position, Stored { redelivered: true, ..stored });
+            }
+        }
+        self.dispatch(&queue);
+    }
+
+    /// No more deliveries for this consumer; what it holds can still be settled.
+    pub(super) fn cancel(&mut self, id: ConsumerId) -> Option<Idle> {
+        let consumer = self.consumers.get_mut(&id)?;
+        consumer.deliveries = None;
+        consumer.verdicts = None;
+        let queue = consumer.queue.clone();
+        let state = self.queues.get_mut(&queue)?;
+        state.active.retain(|&active| active != id);
+        state.idle_epoch += 1;
+        self.idle(&queue)
+    }
+
+    /// Forgets a consumer; what it holds goes back.
+    pub(super) fn remove_consumer(&mut self, id: ConsumerId) -> Option<Idle> {
+        let idle = self.cancel(id);
+        let consumer = self.consumers.remove(&id)?;
+        if let Some(queue) = self.queues.get_mut(&consumer.queue) {
+            for (position, stored) in consumer.unacked.into_values() {
+                queue.ready.insert(position, Stored { redelivered: true, ..stored });
+            }
+        }
+        self.dispatch(&consumer.queue);
+        idle
+    }
+
+    /// The end of a connection: its exclusive queues go, what its consumers hold goes back.
+    pub(super) fn disconnect(&mut self, connection: ConnectionId) -> Vec<Idle> {
+        let exclusive = self.queues.iter().filter(|(_, q)| q.declared.exclusive && q.owner == connection);
+        for name in exclusive.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.drop_queue(&name);
+        }
+        let consumers = self.consumers.iter().filter(|(_, c)| c.connection == connection).map(|(id, _)| *id);
+        let mut consumers: Vec<ConsumerId> = consumers.collect();
+        // All stop taking before anything goes back, else one would be given what another of them held.
+        consumers.sort_unstable();
+        consumers.iter().for_each(|&id| drop(self.cancel(id)));
+        consumers.into_iter().filter_map(|id| self.remove_consumer(id)).collect()
+    }
+
+    /// What to wait for, if the queue expires and has no consumer.
+    pub(super) fn idle(&self, queue: &str) -> Option<Idle> {
+        let state = self.queues.get(queue)?;
+        let expires = state.declared.expires.filter(|_| state.active.is_empty())?;
+        Some(Idle { queue: queue.to_owned(), epoch: state.idle_epoch, expires })
+    }
+
+    /// The time of `idle` is over: deletes the queue unless somebody came meanwhile.
+    pub(super) fn expire(&mut self, idle: &Idle) {
+        if self.queues.get(&idle.queue).is_some_and(|q| q.idle_epoch == idle.epoch && q.active.is_empty()) {
+            self.drop_queue(&idle.queue);
+        }
+    }
+
+    fn find(
+        &mut self,
+        by: ConnectionId,
+        queue: &str,
+        doing: impl Fn() -> String,
+    ) -> Result<Option<&mut QueueState>, Error> {
+        match self.queues.get_mut(queue) {
+            Some(found) if found.declared.exclusive && found.owner != by => {
+                Err(operation(doing(), "it is exclusive to another connection".to_owned()))
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn drop_queue(&mut self, name: &str) {
+        let Some(queue) = self.queues.remove(name) else { return };
+        for id in queue.active {
+            if let Some(consumer) = self.consumers.get_mut(&id) {
+                consumer.deliveries = None;
+                consumer.verdicts = None;
+            }
+        }
+        // Not into a later queue of the same name.
+        self.consumers.values_mut().filter(|c| c.queue == name).for_each(|c| c.unacked.clear());
+        self.exchanges.values_mut().for_each(|exchange| exchange.bindings.retain(|(_, queue)| queue != name));
+    }
+
+    fn enqueue(&mut self, name: &str, stored: Stored) {
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        self.last_position += 1;
+        let priority = stored.message.priority.min(queue.declared.max_priority.unwrap_or(0));
+        queue.ready.insert((Reverse(priority), self.last_position), stored);
+        self.dispatch(name);
+    }
+
+    /// Hands out what is ready, one to each consumer with room, in turn.
+    fn dispatch(&mut self, name: &str) {
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        while !queue.ready.is_empty() {
+            let consumers = &self.consumers;
+            let turn = queue.active.iter().position(|id| consumers.get(id).is_some_and(ConsumerState::has_room));
+            let Some(turn) = turn else { return };
+            queue.active.rotate_left(turn);
+            let Some(id) = queue.active.pop_front() else { return };
+            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            let Some((position, stored)) = queue.ready.pop_first() else { return };
+            match consumer.deliver(position, stored) {
+                Ok(()) => queue.active.push_back(id),
+                // It has just been dropped, and its cancel is on the way: it gets no further turn.
+                Err(stored) => drop(queue.ready.insert(position, stored)),
+            }
+        }
+    }
+}
+
+impl ConsumerState {
+    fn deliver(&mut self, position: Position, stored: Stored) -> Result<(), Stored> {
+        let Some(deliveries) = &self.deliveries else { return Err(stored) };
+        let tag = self.last_tag + 1;
+        let to = if self.options.no_ack { None } else { self.verdicts.clone() };
+        let kept = (!self.options.no_ack).then(|| Stored {
+            message: stored.message.clone(),
+            routing_key: stored.routing_key.clone(),
+            redelivered: stored.redelivered,
+        });
+        let Stored { message, routing_key, redelivered } = stored;
+        let delivery = Delivery { message, routing_key, redelivered, settle: Settle { tag, to } };
+        if let Err(refused) = deliveries.send(delivery) {
+            let Delivery { message, routing_key, redelivered, mut settle } = refused.0;
+            settle.to = None;
+            return Err(Stored { message, routing_key, redelivered });
+        }
+        self.last_tag = tag;
+        if let Some(kept) = kept {
+            self.unacked.insert(tag, (position, kept));
+        }
+        Ok(())
+    }
+}
+
+fn operation(operation: String, reason: String) -> Error {
+    Error::Operation { operation, reason }
+}

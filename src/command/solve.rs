@@ -129,7 +129,7 @@ async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationTok
 
 /// Solves one system and gives its solution, if there is one.
 async fn one(boss: &Boss, system: System, how: Submit, stop: &CancellationToken) -> (Report, Option<Solution>) {
-    let (n, nrhs) = system.shape();
+    let (n, nrhs) = (system.a.rows(), system.b.cols());
     let mut run = Run::new(boss, 1, flops(n, nrhs));
     let mut solution = None;
     match boss.submit(system, how).await {

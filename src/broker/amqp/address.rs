@@ -1,5 +1,7 @@
 //! Addresses: reading them, showing them without the password, and what a failed connect means.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
 use lapin::uri::{AMQPScheme, AMQPUri};
 
 use crate::broker::Error;
@@ -44,6 +46,19 @@ impl Address {
     /// Without the password and the parameters.
     pub(super) fn shown(&self) -> String {
         self.shown.clone()
+    }
+
+    /// The address of this machine on the way to the broker. Connecting a UDP socket sends nothing; the system only
+    /// picks the interface.
+    pub(super) fn local(&self) -> Option<String> {
+        let to = (self.uri.authority.host.as_str(), self.uri.authority.port);
+        let connected = |to: SocketAddr| {
+            let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((any, 0)).ok()?;
+            socket.connect(to).ok()?;
+            socket.local_addr().ok()
+        };
+        to.to_socket_addrs().ok()?.find_map(connected).map(|local| local.ip().to_string())
     }
 
     /// What it means that connecting failed with this.

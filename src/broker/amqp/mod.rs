@@ -74,6 +74,10 @@ impl Broker for AmqpBroker {
     fn address(&self) -> String {
         self.address.shown()
     }
+
+    fn local_address(&self) -> String {
+        self.address.local().unwrap_or_else(|| "unknown".to_owned())
+    }
 }
 
 /// Whether this error is the end of the connection, not only of a channel. The status alone does not say: lapin fails

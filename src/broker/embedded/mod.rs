@@ -98,6 +98,10 @@ impl Broker for EmbeddedBroker {
     fn address(&self) -> String {
         "embedded".to_owned()
     }
+
+    fn local_address(&self) -> String {
+        "embedded".to_owned()
+    }
 }
 
 struct EmbeddedConnection {

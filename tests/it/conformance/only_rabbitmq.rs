@@ -86,6 +86,63 @@ async fn a_message_over_the_limit_is_refused_and_the_next_one_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_message_over_the_limit_leaves_no_other_unanswered() {
+    if node().await.is_none() {
+        return;
+    }
+    let on = Fixture::rabbitmq().await;
+    let connection = on.with_queue().await;
+    let mut confirms = Vec::new();
+    for i in 0..200 {
+        let bytes = if i == 100 { MAX_MESSAGE_BYTES + 1 } else { 10_000 };
+        let message = Message { body: vec![Bytes::from(vec![0; bytes])], ..Message::default() };
+        confirms.push(connection.publish(&Route::queue(Q), message).await.expect("handed over").0);
+    }
+    for (i, confirm) in confirms.into_iter().enumerate() {
+        match soon("an answer", confirm).await {
+            Ok(Published::Routed) if i != 100 => {}
+            Err(Error::MessageTooLarge { .. }) if i == 100 => {}
+            other => panic!("message {i}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_broker_ends_everything_and_answers_every_confirm() {
+    if node().await.is_none() {
+        return;
+    }
+    let node = tokio::task::spawn_blocking(rabbitmq::Node::start).await.expect("the node starts");
+    let on = Fixture { broker: Arc::new(AmqpBroker::new(&node.url("t0")).expect("an address")), _place: None };
+    let connection = on.with_queue().await;
+    let mut consumer = consume(&*connection, 4).await;
+    let publisher = {
+        let connection = Arc::clone(&connection);
+        tokio::spawn(async move {
+            let message = Message { body: vec![Bytes::from(vec![1; 1_000_000])], ..Message::default() };
+            let mut confirms = Vec::new();
+            while let Ok(confirm) = connection.publish(&Route::queue(Q), message.clone()).await {
+                confirms.push(confirm.0);
+            }
+            confirms
+        })
+    };
+    for _ in 0..20 {
+        next(&mut consumer).await.settle.ack();
+    }
+    drop(node);
+    assert!(matches!(soon("closed", connection.closed()).await, Error::Lost(_)));
+    while soon("the end", consumer.next()).await.is_some() {}
+    for confirm in soon("the publisher's end", publisher).await.expect("no panic") {
+        let answer = soon("an answer", confirm).await;
+        assert!(matches!(answer, Ok(Published::Routed) | Err(Error::Lost(_))), "{answer:?}");
+    }
+    soon("the close", connection.close()).await;
+    let unreachable = soon("the refusal", on.broker.connect()).await.map(drop).expect_err("killed");
+    assert!(unreachable.is_transient(), "{unreachable}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_connection_ends_everything_on_it() {
     let Some(node) = node().await else { return };
     let on = Fixture::rabbitmq().await;

@@ -1,7 +1,7 @@
 //! Queues of opaque messages, behind one trait: RabbitMQ ([`amqp`]) or this process itself ([`embedded`]).
 //!
 //! The semantics are AMQP 0-9-1's: publish with confirm, prefetch, ack, requeue, redelivered flag, exclusive queues
-//! that go with their connection. `tests/conformance.rs` holds both brokers to them. Must not touch: what the bytes mean.
+//! that go with their connection. `tests/it/conformance` holds both brokers to them. Must not touch: what the bytes mean.
 //!
 //! Reconnecting is not done here. A [`Connection`] that dies says so ([`Connection::closed`]) and stays dead; who uses
 //! it opens another through [`Broker::connect`] and declares its topology again.

@@ -23,7 +23,9 @@ pub(super) struct Address {
 impl Address {
     /// Reads `amqp://user:password@host:port/vhost?heartbeat=..&frame_max=..`; all but the scheme may be left out.
     pub(super) fn new(url: &str) -> Result<Self, Error> {
-        let wrong = |reason: String| Error::Address { address: without_password(url), reason };
+        // The parser's reason may quote the whole of it.
+        let address = without_password(url);
+        let wrong = |reason: String| Error::Address { reason: reason.replace(url, &address), address: address.clone() };
         let mut uri: AMQPUri = url.parse().map_err(wrong)?;
         // The parser takes an IPv6 address for no host at all, and no host for localhost.
         if let Some(v6) = url.split_once('[').and_then(|(_, rest)| rest.split_once(']')) {

@@ -50,7 +50,7 @@ enum Job {
     /// Given to lapin.
     Flying(Flight),
     /// There is no channel just now: to be started on the next one.
-    Waiting(Entry),
+    Waiting(Box<Entry>),
 }
 
 /// Held while a message is given to lapin, so that ids, jobs and frames have one order.
@@ -122,7 +122,7 @@ impl Publisher {
             let entry = Entry { id: sending.last_id, route: route.clone(), message, answer, permit };
             let job = match &sending.channel {
                 Some(channel) => Job::Flying(start(channel, entry)),
-                None => Job::Waiting(entry),
+                None => Job::Waiting(Box::new(entry)),
             };
             // Fails when the connection is dead; the answer says so.
             let _ = sending.jobs.send(job);
@@ -226,7 +226,7 @@ impl Confirms {
         match job {
             Job::Flying(flight) => self.flights.push(flight),
             // Only while `renew` has taken the channel away, and it takes these itself.
-            Job::Waiting(entry) => self.flights.push(start(&self.channel, entry)),
+            Job::Waiting(entry) => self.flights.push(start(&self.channel, *entry)),
         }
     }
 
@@ -329,7 +329,7 @@ impl Confirms {
         let mut sending = sending.lock().await;
         while let Ok(job) = self.jobs.try_recv() {
             match job {
-                Job::Waiting(entry) => failed.push(entry),
+                Job::Waiting(entry) => failed.push(*entry),
                 Job::Flying(flight) => self.flights.push(flight),
             }
         }

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use self::state::{ConnectionId, ConsumerId, Idle, State};
 use super::life::Life;
@@ -92,7 +94,9 @@ impl Broker for EmbeddedBroker {
         // Queues wait for their expiry there: a connection may be dropped outside of any runtime.
         let runtime = Handle::current();
         self.shared.lives().insert(id, (Arc::clone(&life), runtime.clone()));
-        Ok(Arc::new(EmbeddedConnection { id, shared: Arc::clone(&self.shared), life, runtime }))
+        let shared = Arc::clone(&self.shared);
+        let (consumers, closing) = (Mutex::default(), CancellationToken::new());
+        Ok(Arc::new(EmbeddedConnection { id, shared, life, runtime, consumers, closing }))
     }
 
     fn address(&self) -> String {
@@ -109,12 +113,19 @@ struct EmbeddedConnection {
     shared: Arc<Shared>,
     life: Arc<Life>,
     runtime: Handle,
+    /// Dropped with the connection, which ends them.
+    consumers: Mutex<JoinSet<()>>,
+    closing: CancellationToken,
 }
 
 impl EmbeddedConnection {
     fn state(&self) -> Result<MutexGuard<'_, State>, Error> {
         self.life.check()?;
         Ok(self.shared.state())
+    }
+
+    fn consumers(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, reason: &str) {
@@ -183,7 +194,10 @@ impl Connection for EmbeddedConnection {
         let (verdicts_in, verdicts) = mpsc::unbounded_channel();
         let (cancel, cancelled) = oneshot::channel();
         let id = self.state()?.consume(self.id, queue, options, deliveries_in, verdicts_in)?;
-        tokio::spawn(settle(Arc::downgrade(&self.shared), id, verdicts, cancelled));
+        let work = settle(Arc::downgrade(&self.shared), id, verdicts, cancelled, self.closing.clone());
+        let mut consumers = self.consumers();
+        while consumers.try_join_next().is_some() {}
+        consumers.spawn(work);
         Ok(Consumer { deliveries, _cancel: cancel })
     }
 
@@ -200,6 +214,9 @@ impl Connection for EmbeddedConnection {
     }
 
     async fn close(&self) {
+        self.closing.cancel();
+        let mut consumers = std::mem::take(&mut *self.consumers());
+        while consumers.join_next().await.is_some() {}
         self.end("it was closed");
     }
 }
@@ -210,17 +227,14 @@ async fn settle(
     id: ConsumerId,
     mut verdicts: mpsc::UnboundedReceiver<(u64, Verdict)>,
     mut cancelled: oneshot::Receiver<()>,
+    closing: CancellationToken,
 ) {
     let mut batch = Vec::new();
     let mut consuming = true;
     loop {
         tokio::select! {
-            _ = &mut cancelled, if consuming => {
-                consuming = false;
-                let Some(shared) = shared.upgrade() else { return };
-                let idle = shared.state().cancel(id);
-                idle.into_iter().for_each(|idle| expire_later(&Handle::current(), &shared, idle));
-            }
+            // In this order, so that a verdict given before the close counts.
+            biased;
             // Without end: the state keeps a sender until the consumer is cancelled.
             taken = verdicts.recv_many(&mut batch, 1024) => {
                 let Some(shared) = shared.upgrade() else { return };
@@ -232,6 +246,13 @@ async fn settle(
                 shared.state().settle(id, &batch);
                 batch.clear();
             }
+            _ = &mut cancelled, if consuming => {
+                consuming = false;
+                let Some(shared) = shared.upgrade() else { return };
+                let idle = shared.state().cancel(id);
+                idle.into_iter().for_each(|idle| expire_later(&Handle::current(), &shared, idle));
+            }
+            () = closing.cancelled() => return,
         }
     }
 }

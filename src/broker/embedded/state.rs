@@ -310,17 +310,18 @@ impl State {
             let Some(consumer) = self.consumers.get_mut(&id) else { continue };
             let Some((position, stored)) = queue.ready.pop_first() else { return };
             match consumer.deliver(position, stored) {
-                Ok(()) => queue.active.push_back(id),
+                None => queue.active.push_back(id),
                 // It has just been dropped, and its cancel is on the way: it gets no further turn.
-                Err(stored) => drop(queue.ready.insert(position, stored)),
+                Some(stored) => drop(queue.ready.insert(position, stored)),
             }
         }
     }
 }
 
 impl ConsumerState {
-    fn deliver(&mut self, position: Position, stored: Stored) -> Result<(), Stored> {
-        let Some(deliveries) = &self.deliveries else { return Err(stored) };
+    /// Gives the message back if nobody takes it.
+    fn deliver(&mut self, position: Position, stored: Stored) -> Option<Stored> {
+        let Some(deliveries) = &self.deliveries else { return Some(stored) };
         let tag = self.last_tag + 1;
         let to = if self.options.no_ack { None } else { self.verdicts.clone() };
         let kept = (!self.options.no_ack).then(|| Stored {
@@ -333,13 +334,13 @@ impl ConsumerState {
         if let Err(refused) = deliveries.send(delivery) {
             let Delivery { message, routing_key, redelivered, mut settle } = refused.0;
             settle.to = None;
-            return Err(Stored { message, routing_key, redelivered });
+            return Some(Stored { message, routing_key, redelivered });
         }
         self.last_tag = tag;
         if let Some(kept) = kept {
             self.unacked.insert(tag, (position, kept));
         }
-        Ok(())
+        None
     }
 }
 

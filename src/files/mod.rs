@@ -1,0 +1,141 @@
+//! Matrices in files: NumPy's `.npy` and dense Matrix Market `.mtx`, chosen by the extension.
+//!
+//! For the command line; no task kind and no queue. Files come from outside: any bytes give a matrix or an [`Error`]
+//! that names the file and what to do, never a panic, and never more memory than the file's real size justifies.
+//! NaN and infinity are read as they are: whether a system may hold them is for the system to say.
+
+mod mtx;
+mod npy;
+
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::tasks::solve::Matrix;
+
+/// A file that could not be read or written, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", .path.display())]
+pub struct Error {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it, and what to do.
+    pub reason: String,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Npy,
+    Mtx,
+}
+
+fn kind(path: &Path) -> Result<Kind, String> {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    match extension.to_ascii_lowercase().as_str() {
+        "npy" => Ok(Kind::Npy),
+        "mtx" => Ok(Kind::Mtx),
+        "npz" => Err("an .npz archive holds several arrays; save the one you mean with numpy.save".to_owned()),
+        _ => Err("unknown extension: use .npy (NumPy) or .mtx (Matrix Market)".to_owned()),
+    }
+}
+
+/// Reads a matrix; a 1-D `.npy` gives a vector. An f64 array in native byte order is not copied after it is read.
+///
+/// # Errors
+/// [`Error`] if the file can't be read, is malformed, or holds something else than a dense real vector or matrix.
+pub fn read(path: impl AsRef<Path>) -> Result<Matrix, Error> {
+    let path = path.as_ref();
+    read_kind(path).map_err(|reason| Error { path: path.to_owned(), reason })
+}
+
+fn read_kind(path: &Path) -> Result<Matrix, String> {
+    let kind = kind(path)?;
+    if path.is_dir() {
+        return Err("is a directory; name a file".to_owned());
+    }
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
+        io::ErrorKind::PermissionDenied => "may not be read (permission denied)".to_owned(),
+        _ => format!("can't be read: {error}"),
+    })?;
+    match kind {
+        Kind::Npy => npy::parse(Bytes::from(bytes)),
+        Kind::Mtx => mtx::parse(&bytes),
+    }
+}
+
+/// Writes a matrix so that [`read()`] gives the same bits again. A `.npy` keeps the order, and 1-D for a vector.
+///
+/// # Errors
+/// [`Error`] if the extension is unknown or the file can't be written.
+pub fn write(path: impl AsRef<Path>, matrix: &Matrix) -> Result<(), Error> {
+    let path = path.as_ref();
+    let write = || {
+        let kind = kind(path)?;
+        let file = fs::File::create(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => "can't be written: its folder does not exist".to_owned(),
+            _ => format!("can't be written: {error}"),
+        })?;
+        let mut file = BufWriter::new(file);
+        match kind {
+            Kind::Npy => npy::write(&mut file, matrix),
+            Kind::Mtx => mtx::write(&mut file, matrix),
+        }
+        .and_then(|()| file.flush())
+        .map_err(|error| format!("can't be written: {error}"))
+    };
+    write().map_err(|reason| Error { path: path.to_owned(), reason })
+}
+
+/// Whether [`write`] knows the extension: to be asked before an hour's work, not after.
+///
+/// # Errors
+/// [`Error`] if it does not.
+pub fn check_extension(path: impl AsRef<Path>) -> Result<(), Error> {
+    let path = path.as_ref();
+    kind(path).map(|_| ()).map_err(|reason| Error { path: path.to_owned(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(path: &Path) -> String {
+        let message = read(path).unwrap_err().to_string();
+        assert!(message.contains(&path.display().to_string()), "{message}");
+        message
+    }
+
+    #[test]
+    fn what_is_no_matrix_file_is_named_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("folder.npy")).unwrap();
+        fs::write(at("empty.npy"), b"").unwrap();
+        fs::write(at("empty.mtx"), b"").unwrap();
+        assert!(refusal(&at("missing.npy")).contains("no such file"));
+        assert!(refusal(&at("folder.npy")).contains("directory"));
+        assert!(refusal(&at("a.csv")).contains("use .npy (NumPy) or .mtx"));
+        assert!(refusal(&at("noextension")).contains("use .npy"));
+        assert!(refusal(&at("a.npz")).contains("numpy.save"));
+        assert!(refusal(&at("empty.npy")).contains("not a .npy file"));
+        assert!(refusal(&at("empty.mtx")).contains("%%MatrixMarket"));
+        let matrix = Matrix::vector(vec![1.0]);
+        assert!(write(at("no/such/folder.npy"), &matrix).unwrap_err().to_string().contains("folder does not exist"));
+        assert!(write(at("a.txt"), &matrix).is_err());
+        assert!(check_extension("X.NPY").is_ok());
+    }
+
+    #[test]
+    fn both_kinds_give_back_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["x.npy", "x.mtx"] {
+            let path = folder.path().join(name);
+            let matrix = Matrix::from(ndarray::array![[0.1, -2.5e-300, 3.0], [4.0, 5e-324, f64::MAX]]);
+            write(&path, &matrix).unwrap();
+            assert_eq!(read(&path).unwrap(), matrix);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The computing side of `solve`: what a task will take, and its run from payload to payload.
+//!
+//! Parameters and payload come from outside: everything is checked here, before LAPACK sees a pointer.
+
+use super::calibrate::{self, Calibration};
+use super::kernel::{Kernel, NAME, Pivots, ZeroPivot};
+use super::method::{self, Choice, Problem};
+use super::panel::PANEL_COLUMNS;
+use super::params::{AnswerParams, Certificate, TaskParams};
+use super::scratch::Pool;
+use super::{Matrix, Solution, System, flops, json, one_piece};
+use crate::task::{Blob, Format, Handler, Kind, Plan, Task, TaskError, f64_from_bytes, f64_into_bytes};
+
+/// Solves systems. Keeps at most 256 MiB of working memory between tasks.
+pub struct SolveHandler {
+    calibration: Calibration,
+    pool: Pool,
+}
+
+impl SolveHandler {
+    /// A handler that may use up to `max_threads` threads for one task. Times the machine first, for up to 0.3 s.
+    pub fn new(max_threads: usize) -> Self {
+        let pool = Pool::default();
+        SolveHandler { calibration: calibrate::run(max_threads.max(1), &pool), pool }
+    }
+
+    /// A handler that has not timed the machine: all threads from `parallel_from` on, and no GFLOP/s to report.
+    pub fn uncalibrated(parallel_from: usize) -> Self {
+        SolveHandler { calibration: Calibration { gflops: 0.0, parallel_from }, pool: Pool::default() }
+    }
+
+    /// The n of a system with one right-hand side from which a task gets all threads.
+    pub fn parallel_from(&self) -> usize {
+        self.calibration.parallel_from
+    }
+
+    /// The kernel this was built with: `mkl` or `faer`.
+    pub fn kernel(&self) -> &'static str {
+        NAME
+    }
+
+    /// Solves a system right here, on `threads` threads, by a method of choice.
+    ///
+    /// # Errors
+    /// As [`System::check`], and [`TaskError::Singular`].
+    pub fn solve(&self, system: &System, choice: Choice, threads: usize) -> Result<Solution, TaskError> {
+        system.check_shapes()?;
+        let (x, certificate) =
+            self.compute(system.params(), system.a.as_slice(), system.b.as_slice(), choice, threads)?;
+        let x = Matrix::new(system.b.rows(), system.b.cols(), system.b.order(), x)?;
+        let x = if system.b.is_vector() { x.into_vector()? } else { x };
+        Ok(Solution { x, certificate })
+    }
+
+    fn compute(
+        &self,
+        params: TaskParams,
+        a: &[f64],
+        b: &[f64],
+        choice: Choice,
+        threads: usize,
+    ) -> Result<(Vec<f64>, Certificate), TaskError> {
+        let TaskParams { n, nrhs, a_order, b_order, .. } = params;
+        method::solve(&Problem { n, nrhs, a, a_order, b, b_order }, choice, threads, &self.pool)
+    }
+
+    fn run_binary(&self, task: Blob, threads: usize) -> Result<Blob, TaskError> {
+        let params = TaskParams::from_bytes(&task.params)?;
+        params.check_payload(task.payload_bytes())?;
+        let payload = one_piece(task.payload);
+        let numbers = f64_from_bytes(&payload)?;
+        let (a, b) = numbers.split_at(params.n * params.n);
+        let (x, certificate) = self.compute(params, a, b, Choice::Auto, threads)?;
+        let answer = answer_params(params, certificate);
+        Ok(Blob { format: Format::Binary, params: answer.to_bytes(), payload: vec![f64_into_bytes(x)] })
+    }
+
+    fn run_json(&self, task: Blob, threads: usize) -> Result<Blob, TaskError> {
+        let system = json::read_task(&one_piece(task.payload))?;
+        system.check_shapes()?;
+        let params = system.params();
+        if !task.params.is_empty() {
+            let TaskParams { n, nrhs, .. } = TaskParams::from_bytes(&task.params)?;
+            if (n, nrhs) != (params.n, params.nrhs) {
+                return Err(TaskError::Invalid(format!(
+                    "the parameters say n = {n}, nrhs = {nrhs}; the JSON has n = {}, nrhs = {}",
+                    params.n, params.nrhs
+                )));
+            }
+        }
+        let solution = self.solve(&system, Choice::Auto, threads)?;
+        let answer = answer_params(params, solution.certificate);
+        Ok(Blob {
+            format: Format::Json,
+            params: answer.to_bytes(),
+            payload: vec![json::write_answer(&solution)?.into()],
+        })
+    }
+}
+
+fn answer_params(params: TaskParams, certificate: Certificate) -> AnswerParams {
+    let TaskParams { n, nrhs, b_order: order, b_is_vector: is_vector, .. } = params;
+    AnswerParams { n, nrhs, order, is_vector, certificate }
+}
+
+impl Handler for SolveHandler {
+    fn kind(&self) -> Kind {
+        System::KIND
+    }
+
+    fn gflops(&self) -> f64 {
+        self.calibration.gflops
+    }
+
+    fn plan(&self, format: Format, params: &[u8], payload_bytes: u64, threads: usize) -> Result<Plan, TaskError> {
+        let (n, nrhs, memory_bytes) = match format {
+            Format::Binary => {
+                let params = TaskParams::from_bytes(params)?;
+                params.check_payload(payload_bytes)?;
+                (params.n, params.nrhs, payload_bytes.saturating_add(working_bytes(params.n, params.nrhs)))
+            }
+            Format::Json => plan_json(params, payload_bytes)?,
+        };
+        // The n of the system with one right-hand side that is as much work as this one.
+        let equivalent = (1.5 * flops(n, nrhs)).cbrt();
+        let parallel = threads > 1 && equivalent >= self.calibration.parallel_from as f64;
+        Ok(Plan { memory_bytes, threads: if parallel { threads } else { 1 } })
+    }
+
+    fn run(&self, task: Blob, threads: usize) -> Result<Blob, TaskError> {
+        match task.format {
+            Format::Binary => self.run_binary(task, threads),
+            Format::Json => self.run_json(task, threads),
+        }
+    }
+}
+
+/// Memory of a run beyond A and B: X, the factors in f64 (the mixed method takes half, and all of it only if it gives
+/// up), pivots, and the panels. All saturating: a figure no machine has is refused by whoever reserves it.
+fn working_bytes(n: usize, nrhs: usize) -> u64 {
+    let (n, nrhs) = (n as u64, nrhs as u64);
+    let columns = nrhs.min(PANEL_COLUMNS as u64);
+    let numbers =
+        n.saturating_mul(n).saturating_add(n.saturating_mul(nrhs)).saturating_add(n.saturating_mul(4 * columns));
+    numbers.saturating_mul(8).saturating_add(n.saturating_mul(16)).saturating_add(64 << 10)
+}
+
+/// n, nrhs and memory of a task in JSON: near the truth with parameters; without, for the hungriest system that so few
+/// bytes can hold, two for each number. A foreign client with a large task had better send parameters.
+fn plan_json(params: &[u8], payload_bytes: u64) -> Result<(usize, usize, u64), TaskError> {
+    let most = payload_bytes / 2;
+    let (n, nrhs, numbers, working, answer) = if params.is_empty() {
+        let n = (most as f64).sqrt() as usize;
+        (n, 1, most, working_bytes(n, PANEL_COLUMNS), json::answer_bytes(n, n))
+    } else {
+        let params = TaskParams::from_bytes(params)?;
+        let TaskParams { n, nrhs, .. } = params;
+        let numbers = params.numbers().filter(|&numbers| numbers <= most).ok_or_else(|| {
+            TaskError::Invalid(format!("{payload_bytes} bytes of JSON are too few for n = {n}, nrhs = {nrhs}"))
+        })?;
+        (n, nrhs, numbers, working_bytes(n, nrhs), json::answer_bytes(n, nrhs))
+    };
+    // The text; the numbers read, twice while their vector moves to a larger place; the rest of the run; the answer.
+    let memory =
+        payload_bytes.saturating_add(numbers.saturating_mul(16)).saturating_add(working).saturating_add(answer);
+    Ok((n, nrhs, memory))
+}
+
+/// LU with partial pivoting and the solution, both in place, column-major, on `threads` threads, and nothing else: no
+/// checks, no certificate, no refinement. LAPACK's `dgesv`, for benches to compare with.
+///
+/// # Errors
+/// [`TaskError::Singular`].
+///
+/// # Panics
+/// If `a` is not n x n or `b` not a multiple of n long.
+pub fn gesv(n: usize, a: &mut [f64], b: &mut [f64], threads: usize) -> Result<(), TaskError> {
+    let kernel = Kernel::with_threads(threads);
+    let mut pivots = Pivots::default();
+    kernel.factor(n, a, &mut pivots).map_err(|ZeroPivot(pivot)| TaskError::Singular { pivot })?;
+    kernel.solve(super::kernel::Op::Plain, n, a, &mut pivots, b);
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! `solve`: dense systems A X = B in f64, any number of right-hand sides.
+//!
+//! [`System`] is what one submits, [`Solution`] what comes back, [`SolveHandler`] computes. Layouts of parameters and
+//! payload are in `params.rs`, the JSON form in `json.rs`. Imports only [`crate::task`]; of the two kernels, MKL is named
+//! in `mkl.rs` alone and faer in `faer.rs` alone.
+//!
+//! Invariants: a 200 MB A is not copied between a caller's array and the payload, nor between the payload and LAPACK;
+//! what is refused is refused before it is sent; every answer carries its backward error against the A it was asked
+//! about. Limits: n up to 2^31 - 1; A square; finite numbers.
+
+mod calibrate;
+#[cfg(all(feature = "faer", not(feature = "mkl")))]
+mod faer;
+mod handler;
+mod json;
+mod kernel;
+mod lu;
+mod matrix;
+mod method;
+mod mixed;
+#[cfg(feature = "mkl")]
+mod mkl;
+mod panel;
+mod params;
+mod scan;
+mod scratch;
+#[cfg(test)]
+mod tests;
+
+use bytes::{Bytes, BytesMut};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+
+pub use self::handler::{SolveHandler, gesv};
+pub use self::matrix::{Matrix, Order};
+pub use self::method::Choice;
+use self::params::{AnswerParams, TaskParams};
+pub use self::params::{Certificate, Method};
+use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError};
+
+/// A X = B: A is n x n, B a vector of n or a matrix of n x nrhs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct System {
+    /// A.
+    pub a: Matrix,
+    /// B. A vector is answered as a vector, a matrix in its own order.
+    pub b: Matrix,
+}
+
+/// What solves a [`System`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Solution {
+    /// X, of B's shape and order.
+    pub x: Matrix,
+    /// How, how well and how fast.
+    pub certificate: Certificate,
+}
+
+impl System {
+    /// A system, not checked yet: see [`System::check`].
+    pub fn new(a: impl Into<Matrix>, b: impl Into<Matrix>) -> Self {
+        System { a: a.into(), b: b.into() }
+    }
+
+    /// Uniform numbers in [-1, 1), column-major, B a vector if `nrhs` is 1. The same seed gives the same numbers on
+    /// every machine and in every version: xoshiro256++ seeded through SplitMix64, the upper 52 bits of each word.
+    pub fn random(n: usize, nrhs: usize, seed: u64) -> Self {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        // The bits of a float in [2, 4), less 3.
+        let mut number = || f64::from_bits(rng.next_u64() >> 12 | 0x400 << 52) - 3.0;
+        let mut numbers = |len: usize| (0..len).map(|_| number()).collect::<Vec<f64>>();
+        let a = Matrix::new(n, n, Order::ColMajor, numbers(n * n)).expect("n * n numbers");
+        let b = numbers(n * nrhs);
+        let b = if nrhs == 1 {
+            Matrix::vector(b)
+        } else {
+            Matrix::new(n, nrhs, Order::ColMajor, b).expect("n * nrhs numbers")
+        };
+        System { a, b }
+    }
+
+    /// Refuses what can't be solved: A empty or not square, B empty or of another height, NaN or infinity.
+    ///
+    /// # Errors
+    /// [`TaskError::Invalid`] with the shapes, or with the place of the first number that is none.
+    pub fn check(&self) -> Result<(), TaskError> {
+        self.check_shapes()?;
+        let System { a, b } = self;
+        method::check_finite("A", a.rows(), a.cols(), a.order(), a.as_slice())?;
+        method::check_finite("B", b.rows(), b.cols(), b.order(), b.as_slice())
+    }
+
+    fn check_shapes(&self) -> Result<(), TaskError> {
+        let System { a, b } = self;
+        let (rows, cols) = (a.rows(), a.cols());
+        let problem = if rows == 0 || cols == 0 {
+            format!("A is empty ({rows} x {cols})")
+        } else if rows != cols {
+            format!("A is {rows} x {cols}; it must be square")
+        } else if rows > i32::MAX as usize {
+            format!("A has {rows} rows; the limit is {}", i32::MAX)
+        } else if b.cols() == 0 || b.rows() == 0 {
+            format!("B is empty ({} x {})", b.rows(), b.cols())
+        } else if b.rows() != rows {
+            format!("B is {} x {} and A {rows} x {cols}; they must have as many rows", b.rows(), b.cols())
+        } else {
+            return Ok(());
+        };
+        Err(TaskError::Invalid(problem))
+    }
+
+    fn params(&self) -> TaskParams {
+        TaskParams {
+            n: self.a.rows(),
+            nrhs: self.b.cols(),
+            a_order: self.a.order(),
+            b_order: self.b.order(),
+            b_is_vector: self.b.is_vector(),
+        }
+    }
+}
+
+/// Floating point operations of a solution by LU: the factorisation and two triangular solves per right-hand side.
+pub(crate) fn flops(n: usize, nrhs: usize) -> f64 {
+    let (n, nrhs) = (n as f64, nrhs as f64);
+    n * n * (2.0 / 3.0 * n + 2.0 * nrhs)
+}
+
+impl Task for System {
+    const KIND: Kind = Kind::from_static("solve");
+    type Answer = Solution;
+
+    fn encode(self, format: Format) -> Result<Encoded, TaskError> {
+        self.check()?;
+        let params = self.params();
+        let (n, nrhs) = (params.n, params.nrhs);
+        let numbers = n as u64 * nrhs as u64;
+        let (payload, answer_bytes) = match format {
+            Format::Binary => (vec![self.a.into_bytes(), self.b.into_bytes()], numbers * 8),
+            Format::Json => (vec![Bytes::from(json::write_task(&self)?)], json::answer_bytes(n, nrhs)),
+        };
+        let blob = Blob { format, params: params.to_bytes(), payload };
+        Ok(Encoded { blob, flops: flops(n, nrhs) as u64, answer_bytes })
+    }
+
+    fn decode_answer(answer: Blob) -> Result<Solution, TaskError> {
+        let payload = one_piece(answer.payload);
+        let solution = match answer.format {
+            Format::Json => json::read_answer(&payload)?,
+            Format::Binary => {
+                let AnswerParams { n, nrhs, order, is_vector, certificate } = AnswerParams::from_bytes(&answer.params)?;
+                let x = Matrix::from_bytes(n, nrhs, order, payload)?;
+                Solution { x: if is_vector { x.into_vector()? } else { x }, certificate }
+            }
+        };
+        solution.certificate.check()?;
+        let x = &solution.x;
+        method::check_finite("X", x.rows(), x.cols(), x.order(), x.as_slice())?;
+        Ok(solution)
+    }
+}
+
+/// The pieces as one; copied only if there are several.
+fn one_piece(mut pieces: Vec<Bytes>) -> Bytes {
+    match pieces.len() {
+        0 => Bytes::new(),
+        1 => pieces.swap_remove(0),
+        _ => {
+            let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+            pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+            whole.freeze()
+        }
+    }
+}

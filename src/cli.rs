@@ -14,14 +14,18 @@ use crate::worker;
 
 /// Solves many dense systems A X = B, on this machine or on a pool of workers behind RabbitMQ.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "\
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
 Examples:
   boss solve --random 1000 --count 16            16 random systems on all cores of this machine
   boss solve A.npy B.npy -o X.npy                one system from files; .npy and .mtx, in and out
   boss --broker amqp://guest:guest@host:5672 solve --random 1000 --count 64
                                                  the same on the workers of a RabbitMQ broker
   boss --broker amqp://... workers               who is there
-Exit code: 0 all answers came, 1 a task failed or the broker is not there, 2 bad usage or unreadable input, 130 interrupted.")]
+Exit code: 0 all answers came, 1 a task failed or the broker is not there, 2 bad usage or unreadable input, 130 interrupted."
+)]
 pub struct BossCli {
     /// Where it runs.
     #[command(flatten)]
@@ -159,13 +163,22 @@ pub struct WorkersArgs {
 
 /// Computes tasks from a RabbitMQ broker. Start as many as you like, on any machine, at any time.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "\
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
 The first Ctrl-C (or SIGTERM) finishes what runs and hands the rest back; the second quits at once, and the broker gives
-the tasks to other workers. Logs go to stderr; RABBITRY_LOG=debug shows more.")]
+the tasks to other workers. Logs go to stderr; RABBITRY_LOG=debug shows more."
+)]
 pub struct WorkerCli {
     /// RabbitMQ to work for, amqp://user:password@host:port/vhost (or amqps://)
-    #[arg(long, env = "RABBITRY_BROKER", value_name = "URL", hide_env_values = true,
-          default_value = "amqp://guest:guest@127.0.0.1:5672")]
+    #[arg(
+        long,
+        env = "RABBITRY_BROKER",
+        value_name = "URL",
+        hide_env_values = true,
+        default_value = "amqp://guest:guest@127.0.0.1:5672"
+    )]
     pub broker: String,
     /// Its share of this machine.
     #[command(flatten)]
@@ -256,9 +269,16 @@ mod tests {
         let parse = |line: &str| BossCli::try_parse_from(line.split(' ')).map(|_| ());
         assert!(parse("boss solve --random 10 --count 3").is_ok());
         assert!(parse("boss solve A.npy B.npy -o X.npy --broker amqp://h").is_ok());
-        for wrong in ["boss solve", "boss solve A.npy", "boss solve A.npy B.npy", "boss solve --random 3 -o X.npy",
-                      "boss solve --random 3 A.npy B.npy -o X.npy", "boss solve A.npy B.npy -o X.npy --count 3",
-                      "boss solve --random 0", "boss solve --random 3 --deadline -1"] {
+        for wrong in [
+            "boss solve",
+            "boss solve A.npy",
+            "boss solve A.npy B.npy",
+            "boss solve --random 3 -o X.npy",
+            "boss solve --random 3 A.npy B.npy -o X.npy",
+            "boss solve A.npy B.npy -o X.npy --count 3",
+            "boss solve --random 0",
+            "boss solve --random 3 --deadline -1",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -5,8 +5,16 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Logs at `level` and above unless `RABBITRY_LOG` says otherwise (`debug`, `rabbitry::worker=trace`, ...).
+///
+/// lapin is silent unless it is named there: it logs returned messages with their whole body, and its errors come to us
+/// as values anyway.
 pub fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_env("RABBITRY_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},lapin=off")));
+    let wanted = std::env::var("RABBITRY_LOG").unwrap_or_else(|_| level.to_owned());
+    let wanted = if wanted.contains("lapin") { wanted } else { format!("{wanted},lapin=off") };
+    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|error| {
+        eprintln!("RABBITRY_LOG: {error}; logging at {level}");
+        EnvFilter::new(format!("{level},lapin=off"))
+    });
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).init();
 }

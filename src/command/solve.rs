@@ -212,7 +212,9 @@ impl<'a> Run<'a> {
         let kind = System::KIND;
         if !self.hinted && matches!(self.boss.consumers(kind.as_str()).await, Ok(0)) {
             self.hinted = true;
-            self.say(&format!("no worker takes {kind} tasks yet; they wait in the queue. Start one: worker --broker URL"));
+            self.say(&format!(
+                "no worker takes {kind} tasks yet; they wait in the queue. Start one: worker --broker URL"
+            ));
         }
     }
 

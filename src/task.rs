@@ -150,11 +150,12 @@ pub trait Task: Send + 'static {
     /// [`TaskError::Invalid`] if the task can't be right (shapes, empty, NaN), before anything is sent.
     fn encode(self, format: Format) -> Result<Encoded, TaskError>;
 
-    /// Reads an answer that came from a worker: bytes from outside, to be checked.
+    /// Reads an answer that came from a worker: bytes from outside, to be checked. `task` are the parameters that
+    /// [`Task::encode`] gave, so that an answer to something else is told apart.
     ///
     /// # Errors
     /// [`TaskError::Invalid`] if they are not an answer to this kind of task.
-    fn decode_answer(answer: Blob) -> Result<Self::Answer, TaskError>;
+    fn decode_answer(task: &[u8], answer: Blob) -> Result<Self::Answer, TaskError>;
 }
 
 /// What a task will take on a worker.

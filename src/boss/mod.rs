@@ -258,6 +258,7 @@ impl Room<'_> {
             let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(in_time);
             u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
         });
+        let params = encoded.blob.params.clone();
         let head = TaskHead {
             id,
             kind: T::KIND.to_string(),
@@ -282,13 +283,15 @@ impl Room<'_> {
             // A supervisor that has ended leaves the task to `close`, which answers it.
             let _ = shared.submitted.send(id);
         }
-        Ticket { id, answered, kind: PhantomData }
+        Ticket { id, params, answered, kind: PhantomData }
     }
 }
 
 /// A task on its way.
 pub struct Ticket<T: Task> {
     id: TaskId,
+    /// As they were sent, to read the answer by.
+    params: Vec<u8>,
     answered: oneshot::Receiver<Answered>,
     kind: PhantomData<fn() -> T>,
 }
@@ -303,7 +306,8 @@ impl<T: Task> Ticket<T> {
     pub async fn outcome(self) -> Outcome<T::Answer> {
         let shutdown = || Answered { result: Err(TaskError::Shutdown), worker: None, compute_seconds: 0.0 };
         let Answered { result, worker, compute_seconds } = self.answered.await.unwrap_or_else(|_| shutdown());
-        Outcome { task: self.id, result: result.and_then(T::decode_answer), worker, compute_seconds }
+        let result = result.and_then(|answer| T::decode_answer(&self.params, answer));
+        Outcome { task: self.id, result, worker, compute_seconds }
     }
 }
 

@@ -13,7 +13,7 @@ use super::exit;
 use super::report::Report;
 use crate::boss::{Boss, Submit};
 use crate::files;
-use crate::task::{Outcome, Task, TaskError};
+use crate::task::{Format, Outcome, Task, TaskError};
 use crate::tasks::solve::{Solution, System, flops};
 
 /// Nothing answered for so long: look whether anybody works at all.
@@ -105,7 +105,9 @@ pub async fn run(boss: &Boss, job: Job, how: Submit, json: bool, stop: &Cancella
 /// Solves `count` random systems. They are made as the window has room for them, so memory does not grow with `count`.
 async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationToken) -> Report {
     let Random { n, nrhs, count, seed } = random;
-    let bytes = |numbers: usize| (numbers as u64).saturating_mul(8);
+    // As JSON a number takes up to 25 characters.
+    let each = if how.format == Format::Binary { 8 } else { 25 };
+    let bytes = |numbers: usize| (numbers as u64).saturating_mul(each);
     let mut run = Run::new(boss, count, flops(n, nrhs));
     let mut outcomes = FuturesUnordered::new();
     let mut next = 0;

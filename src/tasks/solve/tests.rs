@@ -90,7 +90,7 @@ fn auto_takes_mixed_from_its_size_on_and_threads_change_nothing_but_speed() {
 
 #[test]
 fn an_exactly_singular_matrix_is_named_with_its_pivot() {
-    for (n, zero) in [(1, 0), (5, 2), (100, 99), (700, 123)] {
+    for (n, zero) in [(1, 0), (5, 2), (100, 99), (600, 123)] {
         for order in [Order::RowMajor, Order::ColMajor] {
             let System { a, b } = System::random(n, 1, 8);
             let mut numbers = a.into_vec();
@@ -335,6 +335,29 @@ fn random_numbers_are_pinned_and_uniform() {
     let many = System::random(400, 1, 7).a.into_vec();
     let mean = many.iter().sum::<f64>() / many.len() as f64;
     assert!(mean.abs() < 0.01 && many.iter().all(|v| (-1.0..1.0).contains(v)));
+}
+
+/// By hand and alone, for the peak is the process's:
+/// `cargo test --release --lib peak_memory -- --ignored --nocapture`.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "reads the peak memory of the whole process, so it must run alone"]
+fn peak_memory_of_a_large_mixed_solution_is_1_55_times_a() {
+    let status = |field: &str| -> f64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        kilobytes.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
+    };
+    let n = 5000;
+    // The program, MKL's code and its buffers are there once, whatever is solved.
+    handler().solve(&System::random(600, 1, 1), Choice::Auto, 1).unwrap();
+    let before = status("VmRSS:");
+    let system = System::random(n, 1, 1);
+    let solution = handler().solve(&system, Choice::Auto, 1).unwrap();
+    assert_eq!(solution.certificate.method, Method::Mixed);
+    let ratio = (status("VmHWM:") - before) / (n * n * 8) as f64;
+    println!("peak {ratio:.3} x A above {:.1} MB, {:?}", before / 1e6, solution.certificate);
+    assert!(ratio <= 1.55, "{ratio}");
 }
 
 fn any_system() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Answered, Shared};
+use super::{Answered, Shared, presence};
 use crate::broker::{
     Broker, Confirm, Connection, Consume, Consumer, Delivery, Error, Message, Published, Queue, Route,
 };
@@ -40,6 +40,7 @@ pub(super) struct Link {
     connection: Arc<dyn Connection>,
     outcomes: Consumer,
     pulls: Consumer,
+    heartbeats: Consumer,
 }
 
 impl Link {
@@ -52,7 +53,8 @@ impl Link {
         connection.declare_queue(&own(pull.clone())).await?;
         let outcomes = connection.consume(&results, Consume { prefetch: PREFETCH, no_ack: false }).await?;
         let pulls = connection.consume(&pull, Consume { prefetch: 0, no_ack: true }).await?;
-        Ok(Link { connection, outcomes, pulls })
+        let heartbeats = presence::open(&*connection, &shared.id).await?;
+        Ok(Link { connection, outcomes, pulls, heartbeats })
     }
 
     /// Works until the connection, or one of its consumers, ends.
@@ -63,6 +65,7 @@ impl Link {
             error = publish_all(&self.connection, shared, number, queue, &tasks) => error,
             error = take_outcomes(shared, &mut self.outcomes) => error,
             error = serve_pulls(&self.connection, shared, &mut self.pulls) => error,
+            error = presence::listen(shared, &mut self.heartbeats) => error,
         };
         tasks.close();
         ended

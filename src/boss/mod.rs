@@ -6,9 +6,9 @@
 //! exactly one; the bytes of all pending tasks and their announced answers stay below the window; after a lost connection
 //! everything unanswered is published again.
 
-mod census;
 mod link;
 mod pending;
+mod presence;
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::{Broker, Connection, Error};
+use crate::directory::{Directory, Node};
 use crate::task::{Blob, Format, Outcome, Task, TaskError, TaskId, WorkerRef};
 use crate::transport::names;
 use crate::transport::outgoing::Outgoing;
@@ -100,6 +101,7 @@ struct Shared {
     options: Options,
     window: Arc<Semaphore>,
     pending: Mutex<Pending<Caller>>,
+    directory: Mutex<Directory>,
     /// Ids to publish, in order.
     submitted: mpsc::UnboundedSender<TaskId>,
     /// A deadline came in that may be earlier than all others.
@@ -111,6 +113,10 @@ impl Shared {
     fn pending(&self) -> MutexGuard<'_, Pending<Caller>> {
         // Its methods leave it whole: a panic elsewhere does not spoil it.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn directory(&self) -> MutexGuard<'_, Directory> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a caller its one outcome, if it has none yet.
@@ -146,6 +152,7 @@ impl Boss {
             options,
             window: Arc::new(Semaphore::new(units.clamp(1, u32::MAX as usize))),
             pending: Mutex::default(),
+            directory: Mutex::default(),
             submitted,
             deadline_added: Notify::new(),
             connection: watch::Sender::new(None),
@@ -186,8 +193,15 @@ impl Boss {
     ///
     /// # Errors
     /// The broker's.
-    pub async fn workers(&self, patience: Duration) -> Result<Vec<crate::directory::Node>, Error> {
-        census::take(&self.connection().await?, &self.shared.id, patience).await
+    pub async fn workers(&self, patience: Duration) -> Result<Vec<Node>, Error> {
+        presence::ask(&*self.connection().await?).await?;
+        tokio::time::sleep(patience).await;
+        Ok(self.shared.directory().nodes(Instant::now()))
+    }
+
+    /// Slots of all the workers heard of: how many small tasks the pool computes at a time. 0 until the first is heard.
+    pub fn slots(&self) -> u64 {
+        self.shared.directory().nodes(Instant::now()).iter().map(|node| u64::from(node.slots)).sum()
     }
 
     /// Consumers of a kind's work queue, without asking the workers.
@@ -202,9 +216,7 @@ impl Boss {
     /// Why the broker does not take messages at the moment (a memory or disk alarm), if so.
     pub fn blocked(&self) -> Option<String> {
         let connection = self.shared.connection.borrow().clone()?;
-        let blocked = connection.blocked();
-        let reason = blocked.borrow().clone();
-        reason
+        connection.blocked().borrow().clone()
     }
 
     /// Ends everything unanswered with [`TaskError::Shutdown`], tells the workers, deletes this boss's queues.

@@ -107,6 +107,8 @@ struct Shared {
     /// A deadline came in that may be earlier than all others.
     deadline_added: Notify,
     connection: watch::Sender<Option<Arc<dyn Connection>>>,
+    /// The broker was given up for good.
+    ended: CancellationToken,
 }
 
 impl Shared {
@@ -156,6 +158,7 @@ impl Boss {
             submitted,
             deadline_added: Notify::new(),
             connection: watch::Sender::new(None),
+            ended: CancellationToken::new(),
         });
         let first = link::Link::open(&*broker, &shared).await?;
         let closing = CancellationToken::new();
@@ -232,8 +235,9 @@ impl Boss {
 
     async fn connection(&self) -> Result<Arc<dyn Connection>, Error> {
         let mut connection = self.shared.connection.subscribe();
-        let live = connection.wait_for(Option::is_some).await.map_err(|e| Error::Lost(e.to_string()))?;
-        live.clone().ok_or_else(|| Error::Lost("it has just been closed".into()))
+        let given_up = || Error::Lost("it was given up".into());
+        let live = self.shared.ended.run_until_cancelled(connection.wait_for(Option::is_some)).await;
+        live.and_then(Result::ok).and_then(|live| live.clone()).ok_or_else(given_up)
     }
 }
 
@@ -292,8 +296,10 @@ impl Room<'_> {
             if deadline.is_some() {
                 shared.deadline_added.notify_one();
             }
-            // A supervisor that has ended leaves the task to `close`, which answers it.
-            let _ = shared.submitted.send(id);
+            // Nobody is left to publish it: the broker was given up.
+            if shared.submitted.send(id).is_err() {
+                shared.fail(id, TaskError::Shutdown);
+            }
         }
         Ticket { id, params, answered, kind: PhantomData }
     }

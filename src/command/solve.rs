@@ -70,7 +70,7 @@ impl Input {
         match self {
             Input::Random(random) => Ok(Job::Random(random)),
             Input::Files { a, b, x } => {
-                files::check_extension(&x)?;
+                files::check_output(&x)?;
                 Ok(Job::System { system: System { a: files::read(&a)?, b: files::read(&b)? }, x })
             }
         }

@@ -63,12 +63,19 @@ impl System {
     }
 
     /// Uniform numbers in [-1, 1), column-major, B a vector if `nrhs` is 1. The same seed gives the same numbers on
-    /// every machine and in every version: xoshiro256++ seeded through SplitMix64, the upper 52 bits of each word.
+    /// every machine and in every version: xoshiro256++ seeded through SplitMix64, two numbers of 32 bits from each word,
+    /// the lower half first.
     pub fn random(n: usize, nrhs: usize, seed: u64) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         // The bits of a float in [2, 4), less 3.
-        let mut number = || f64::from_bits(rng.next_u64() >> 12 | 0x400 << 52) - 3.0;
-        let numbers: Vec<f64> = (0..n * (n + nrhs)).map(|_| number()).collect();
+        let number = |half: u32| f64::from_bits(u64::from(half) << 20 | 0x400 << 52) - 3.0;
+        let mut numbers = vec![0.0; n * (n + nrhs)];
+        let (pairs, rest) = numbers.as_chunks_mut::<2>();
+        for pair in pairs {
+            let word = rng.next_u64();
+            *pair = [number(word as u32), number((word >> 32) as u32)];
+        }
+        rest.iter_mut().for_each(|last| *last = number(rng.next_u64() as u32));
         // In one piece, as it will travel.
         let [a, b] = Matrix::pair(n, n, nrhs, numbers).expect("n * n and n * nrhs numbers");
         let b = if nrhs == 1 { b.into_vector().expect("one column") } else { b };

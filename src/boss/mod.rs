@@ -203,8 +203,7 @@ impl Boss {
     pub fn blocked(&self) -> Option<String> {
         let connection = self.shared.connection.borrow().clone()?;
         let blocked = connection.blocked();
-        let reason = blocked.borrow().clone();
-        reason
+        blocked.borrow().clone()
     }
 
     /// Ends everything unanswered with [`TaskError::Shutdown`], tells the workers, deletes this boss's queues.

@@ -170,7 +170,7 @@ mod tests {
         #[test]
         fn any_message_is_an_error_and_not_a_panic(head: Vec<u8>, body: Vec<u8>, json: bool, cut: prop::sample::Index) {
             let content_type = json.then(|| "application/json".to_owned());
-            let good = wire::encode(&super::tests::head(b"x", None));
+            let good = wire::encode(&tests::head(b"x", None));
             for head in [head, good[..cut.index(good.len())].to_vec()] {
                 let body = vec![Bytes::from(body.clone())];
                 let content_type = content_type.clone();

@@ -19,7 +19,7 @@ fn main() {
     let handler = SolveHandler::new(cores);
     println!("kernel {}, {:.1} GFLOP/s, parallel from {}", handler.kernel(), handler.gflops(), handler.parallel_from());
     let threads = if cores == 1 { vec![1] } else { vec![1, cores] };
-    let sizes = [100, 300, 500, 1000].into_iter().chain(large.then_some(5000));
+    let sizes = [100, 200, 300, 1000].into_iter().chain(large.then_some(5000));
     for n in sizes {
         solve(&mut criterion, &handler, n, &threads);
     }

@@ -198,13 +198,13 @@ pub struct WorkerCli {
 #[derive(Debug, Args)]
 pub struct PoolArgs {
     /// Small tasks computed at a time [default: the cores]
-    #[arg(long, env = "RABBITRY_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, env = "RABBITRY_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub slots: Option<u16>,
     /// Threads that one large task may use, at most the slots [default: the slots]
-    #[arg(long, env = "RABBITRY_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, env = "RABBITRY_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// Memory that tasks may take in all, e.g. 8GiB [default: 70 % of what is free]
-    #[arg(long, env = "RABBITRY_MEMORY", value_name = "BYTES")]
+    #[arg(long, global = true, env = "RABBITRY_MEMORY", value_name = "BYTES")]
     pub memory: Option<ByteSize>,
 }
 

@@ -43,7 +43,8 @@ impl FromStr for TaskId {
     /// Reads the 32 hexadecimal digits that [`fmt::Display`] writes.
     fn from_str(text: &str) -> Result<Self, TaskError> {
         match u128::from_str_radix(text, 16) {
-            Ok(id) if text.len() == 32 => Ok(TaskId(id)),
+            // The parser takes a sign, too.
+            Ok(id) if text.len() == 32 && !text.starts_with('+') => Ok(TaskId(id)),
             _ => Err(TaskError::Invalid(format!("a task id is 32 hexadecimal digits, not {text:?}"))),
         }
     }
@@ -150,11 +151,12 @@ pub trait Task: Send + 'static {
     /// [`TaskError::Invalid`] if the task can't be right (shapes, empty, NaN), before anything is sent.
     fn encode(self, format: Format) -> Result<Encoded, TaskError>;
 
-    /// Reads an answer that came from a worker: bytes from outside, to be checked.
+    /// Reads an answer that came from a worker: bytes from outside, to be checked. `task` are the parameters that
+    /// [`Task::encode`] gave, so that an answer to something else is told apart.
     ///
     /// # Errors
     /// [`TaskError::Invalid`] if they are not an answer to this kind of task.
-    fn decode_answer(answer: Blob) -> Result<Self::Answer, TaskError>;
+    fn decode_answer(task: &[u8], answer: Blob) -> Result<Self::Answer, TaskError>;
 }
 
 /// What a task will take on a worker.
@@ -223,9 +225,10 @@ pub enum TaskError {
     /// The deadline passed before the answer came.
     #[error("the deadline passed before the answer came")]
     DeadlineExceeded,
-    /// Each of the allowed attempts ended with a dead worker.
+    /// None of the allowed attempts came to an outcome.
     #[error(
-        "{attempts} attempts ended without an outcome (the worker died each time); the task is in the queue rabbitry.dead"
+        "{attempts} attempts ended without an outcome (a worker or its connection was lost, or the payload did not come); \
+         the task is in the queue rabbitry.dead"
     )]
     TooManyAttempts {
         /// How many there were.
@@ -237,6 +240,9 @@ pub enum TaskError {
     /// The pool shut down, or its connection was closed for good, before the answer came.
     #[error("the pool was shut down before the answer came")]
     Shutdown,
+    /// The broker does not take the task.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl TaskError {
@@ -251,6 +257,7 @@ impl TaskError {
             TaskError::TooManyAttempts { .. } => "too_many_attempts",
             TaskError::Panicked(_) => "panicked",
             TaskError::Shutdown => "shutdown",
+            TaskError::Refused(_) => "refused",
         }
     }
 }

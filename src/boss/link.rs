@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Answered, Shared};
+use super::{Answered, Shared, presence};
 use crate::broker::{
     Broker, Confirm, Connection, Consume, Consumer, Delivery, Error, Message, Published, Queue, Route,
 };
@@ -32,6 +32,9 @@ const SERVED: usize = 4;
 /// While something is in flight, small tasks wait this long for company.
 const LINGER: Duration = Duration::from_millis(1);
 
+/// A link that has lived so long was a good one.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,7 @@ pub(super) struct Link {
     connection: Arc<dyn Connection>,
     outcomes: Consumer,
     pulls: Consumer,
+    heartbeats: Consumer,
 }
 
 impl Link {
@@ -52,7 +56,8 @@ impl Link {
         connection.declare_queue(&own(pull.clone())).await?;
         let outcomes = connection.consume(&results, Consume { prefetch: PREFETCH, no_ack: false }).await?;
         let pulls = connection.consume(&pull, Consume { prefetch: 0, no_ack: true }).await?;
-        Ok(Link { connection, outcomes, pulls })
+        let heartbeats = presence::open(&*connection, &shared.id).await?;
+        Ok(Link { connection, outcomes, pulls, heartbeats })
     }
 
     /// Works until the connection, or one of its consumers, ends.
@@ -63,6 +68,7 @@ impl Link {
             error = publish_all(&self.connection, shared, number, queue, &tasks) => error,
             error = take_outcomes(shared, &mut self.outcomes) => error,
             error = serve_pulls(&self.connection, shared, &mut self.pulls) => error,
+            error = presence::listen(shared, &mut self.heartbeats) => error,
         };
         tasks.close();
         ended
@@ -88,20 +94,31 @@ pub(super) async fn supervise(
     closing: CancellationToken,
 ) {
     let mut link = first;
+    let mut backoff = Backoff::default();
     for number in 1.. {
+        let started = Instant::now();
         shared.connection.send_replace(Some(link.connection.clone()));
         let ended = closing.run_until_cancelled(link.run(&shared, number, &mut queue)).await;
         shared.connection.send_replace(None);
         let Some(error) = ended else { break };
         tracing::warn!(%error, "reconnecting; what is unanswered will be published again");
         drop(link);
+        // A link that dies at once would otherwise be opened and closed without a pause.
+        if started.elapsed() > SETTLED {
+            backoff = Backoff::default();
+        } else if closing.run_until_cancelled(tokio::time::sleep(backoff.next())).await.is_none() {
+            return;
+        }
         let Some(again) = closing.run_until_cancelled(reopen(&*broker, &shared)).await else { return };
         match again {
             Ok(opened) => link = opened,
             Err(error) => {
                 tracing::error!(%error, "giving up on the broker");
+                // Closed first: what is submitted from now on fails at once, what came before is in `pending`.
+                queue.close();
+                shared.ended.cancel();
                 let abandoned = shared.pending().ids();
-                abandoned.into_iter().for_each(|task| shared.fail(task, TaskError::Shutdown));
+                abandoned.into_iter().for_each(|task| shared.fail(task, TaskError::Refused(error.to_string())));
                 return;
             }
         }
@@ -199,8 +216,20 @@ impl Publisher<'_> {
         Ok(())
     }
 
+    /// Publishes the batch. What the broker refuses for good fails the tasks; only a lost connection is an error here.
     async fn flush(&mut self) -> Result<(), Error> {
         let batch = std::mem::take(&mut self.batch);
+        match self.publish(&batch).await {
+            Err(error) if !error.is_transient() => {
+                let failed = batch.tasks().iter().map(|task| task.head.id);
+                failed.for_each(|task| self.shared.fail(task, TaskError::Refused(error.to_string())));
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    async fn publish(&mut self, batch: &Batch) -> Result<(), Error> {
         let Some(first) = batch.tasks().first() else { return Ok(()) };
         let kind = first.head.kind.clone();
         if !self.declared.contains(&kind) {
@@ -210,7 +239,7 @@ impl Publisher<'_> {
             }
             self.declared.insert(kind);
         }
-        if let Some(confirm) = outgoing::publish(&**self.connection, &batch, &self.shared.id).await? {
+        if let Some(confirm) = outgoing::publish(&**self.connection, batch, &self.shared.id).await? {
             self.watch(confirm, batch.tasks());
         }
         Ok(())
@@ -230,7 +259,7 @@ impl Publisher<'_> {
                 }
                 Err(error) => error.to_string(),
             };
-            ids.into_iter().for_each(|task| shared.fail(task, TaskError::Invalid(reason.clone())));
+            ids.into_iter().for_each(|task| shared.fail(task, TaskError::Refused(reason.clone())));
         });
     }
 }
@@ -240,17 +269,19 @@ async fn take_outcomes(shared: &Shared, outcomes: &mut Consumer) -> Error {
     while let Some(Delivery { message, settle, .. }) = outcomes.next().await {
         match collector.accept(message, |task| shared.pending().answer_bytes(task)) {
             Ok(whole) => whole.into_iter().for_each(|(head, payload)| take_outcome(shared, head, payload)),
-            Err(error) => tracing::warn!(%error, "dropped a message from the results queue"),
+            Err(error) => tracing::error!(%error, "dropped a message from the results queue"),
         }
+        collector.keep_only(|task| shared.pending().answer_bytes(task).is_some());
         settle.ack();
     }
     Error::Lost("the results queue ended".into())
 }
 
-fn take_outcome(shared: &Shared, head: OutcomeHead, payload: bytes::Bytes) {
-    let result = match head.error {
-        Some(error) => Err(error),
-        None => Ok(Blob { format: head.format, params: head.params, payload: vec![payload] }),
+fn take_outcome(shared: &Shared, head: OutcomeHead, payload: Result<bytes::Bytes, wire::Error>) {
+    let result = match (head.error, payload) {
+        (Some(error), _) => Err(error),
+        (None, Ok(payload)) => Ok(Blob { format: head.format, params: head.params, payload: vec![payload] }),
+        (None, Err(error)) => Err(TaskError::Invalid(format!("the answer was damaged on its way: {error}"))),
     };
     let compute_seconds = Duration::from_nanos(head.compute_ns).as_secs_f64();
     shared.answer(head.id, Answered { result, worker: Some(head.worker), compute_seconds });

@@ -6,9 +6,9 @@
 //! exactly one; the bytes of all pending tasks and their announced answers stay below the window; after a lost connection
 //! everything unanswered is published again.
 
-mod census;
 mod link;
 mod pending;
+mod presence;
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::{Broker, Connection, Error};
+use crate::directory::{Directory, Node};
 use crate::task::{Blob, Format, Outcome, Task, TaskError, TaskId, WorkerRef};
 use crate::transport::names;
 use crate::transport::outgoing::Outgoing;
@@ -100,17 +101,24 @@ struct Shared {
     options: Options,
     window: Arc<Semaphore>,
     pending: Mutex<Pending<Caller>>,
+    directory: Mutex<Directory>,
     /// Ids to publish, in order.
     submitted: mpsc::UnboundedSender<TaskId>,
     /// A deadline came in that may be earlier than all others.
     deadline_added: Notify,
     connection: watch::Sender<Option<Arc<dyn Connection>>>,
+    /// The broker was given up for good.
+    ended: CancellationToken,
 }
 
 impl Shared {
     fn pending(&self) -> MutexGuard<'_, Pending<Caller>> {
         // Its methods leave it whole: a panic elsewhere does not spoil it.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn directory(&self) -> MutexGuard<'_, Directory> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a caller its one outcome, if it has none yet.
@@ -146,9 +154,11 @@ impl Boss {
             options,
             window: Arc::new(Semaphore::new(units.clamp(1, u32::MAX as usize))),
             pending: Mutex::default(),
+            directory: Mutex::default(),
             submitted,
             deadline_added: Notify::new(),
             connection: watch::Sender::new(None),
+            ended: CancellationToken::new(),
         });
         let first = link::Link::open(&*broker, &shared).await?;
         let closing = CancellationToken::new();
@@ -186,8 +196,15 @@ impl Boss {
     ///
     /// # Errors
     /// The broker's.
-    pub async fn workers(&self, patience: Duration) -> Result<Vec<crate::directory::Node>, Error> {
-        census::take(&self.connection().await?, &self.shared.id, patience).await
+    pub async fn workers(&self, patience: Duration) -> Result<Vec<Node>, Error> {
+        presence::ask(&*self.connection().await?).await?;
+        tokio::time::sleep(patience).await;
+        Ok(self.shared.directory().nodes(Instant::now()))
+    }
+
+    /// Slots of all the workers heard of: how many small tasks the pool computes at a time. 0 until the first is heard.
+    pub fn slots(&self) -> u64 {
+        self.shared.directory().nodes(Instant::now()).iter().map(|node| u64::from(node.slots)).sum()
     }
 
     /// Consumers of a kind's work queue, without asking the workers.
@@ -202,8 +219,7 @@ impl Boss {
     /// Why the broker does not take messages at the moment (a memory or disk alarm), if so.
     pub fn blocked(&self) -> Option<String> {
         let connection = self.shared.connection.borrow().clone()?;
-        let blocked = connection.blocked();
-        blocked.borrow().clone()
+        connection.blocked().borrow().clone()
     }
 
     /// Ends everything unanswered with [`TaskError::Shutdown`], tells the workers, deletes this boss's queues.
@@ -219,8 +235,9 @@ impl Boss {
 
     async fn connection(&self) -> Result<Arc<dyn Connection>, Error> {
         let mut connection = self.shared.connection.subscribe();
-        let live = connection.wait_for(Option::is_some).await.map_err(|e| Error::Lost(e.to_string()))?;
-        live.clone().ok_or_else(|| Error::Lost("it has just been closed".into()))
+        let given_up = || Error::Lost("it was given up".into());
+        let live = self.shared.ended.run_until_cancelled(connection.wait_for(Option::is_some)).await;
+        live.and_then(Result::ok).and_then(|live| live.clone()).ok_or_else(given_up)
     }
 }
 
@@ -257,6 +274,7 @@ impl Room<'_> {
             let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(in_time);
             u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
         });
+        let params = encoded.blob.params.clone();
         let head = TaskHead {
             id,
             kind: T::KIND.to_string(),
@@ -278,16 +296,20 @@ impl Room<'_> {
             if deadline.is_some() {
                 shared.deadline_added.notify_one();
             }
-            // A supervisor that has ended leaves the task to `close`, which answers it.
-            let _ = shared.submitted.send(id);
+            // Nobody is left to publish it: the broker was given up.
+            if shared.submitted.send(id).is_err() {
+                shared.fail(id, TaskError::Shutdown);
+            }
         }
-        Ticket { id, answered, kind: PhantomData }
+        Ticket { id, params, answered, kind: PhantomData }
     }
 }
 
 /// A task on its way.
 pub struct Ticket<T: Task> {
     id: TaskId,
+    /// As they were sent, to read the answer by.
+    params: Vec<u8>,
     answered: oneshot::Receiver<Answered>,
     kind: PhantomData<fn() -> T>,
 }
@@ -302,7 +324,8 @@ impl<T: Task> Ticket<T> {
     pub async fn outcome(self) -> Outcome<T::Answer> {
         let shutdown = || Answered { result: Err(TaskError::Shutdown), worker: None, compute_seconds: 0.0 };
         let Answered { result, worker, compute_seconds } = self.answered.await.unwrap_or_else(|_| shutdown());
-        Outcome { task: self.id, result: result.and_then(T::decode_answer), worker, compute_seconds }
+        let result = result.and_then(|answer| T::decode_answer(&self.params, answer));
+        Outcome { task: self.id, result, worker, compute_seconds }
     }
 }
 

@@ -13,7 +13,7 @@ use super::exit;
 use super::report::Report;
 use crate::boss::{Boss, Submit};
 use crate::files;
-use crate::task::{Outcome, Task, TaskError};
+use crate::task::{Format, Outcome, Task, TaskError};
 use crate::tasks::solve::{Solution, System, flops};
 
 /// Nothing answered for so long: look whether anybody works at all.
@@ -70,7 +70,7 @@ impl Input {
         match self {
             Input::Random(random) => Ok(Job::Random(random)),
             Input::Files { a, b, x } => {
-                files::check_extension(&x)?;
+                files::check_output(&x)?;
                 Ok(Job::System { system: System { a: files::read(&a)?, b: files::read(&b)? }, x })
             }
         }
@@ -105,8 +105,12 @@ pub async fn run(boss: &Boss, job: Job, how: Submit, json: bool, stop: &Cancella
 /// Solves `count` random systems. They are made as the window has room for them, so memory does not grow with `count`.
 async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationToken) -> Report {
     let Random { n, nrhs, count, seed } = random;
-    let bytes = |numbers: usize| (numbers as u64).saturating_mul(8);
+    // As JSON a number takes up to 25 characters.
+    let each = if how.format == Format::Binary { 8 } else { 25 };
+    let bytes = |numbers: usize| (numbers as u64).saturating_mul(each);
+    let (payload, answer) = (bytes(n.saturating_mul(n + nrhs)), bytes(n.saturating_mul(nrhs)));
     let mut run = Run::new(boss, count, flops(n, nrhs));
+    let mut pace = Pace::new(payload);
     let mut outcomes = FuturesUnordered::new();
     let mut next = 0;
     while next < count || !outcomes.is_empty() {
@@ -114,7 +118,7 @@ async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationTok
             biased;
             () = stop.cancelled() => break,
             Some(outcome) = outcomes.next() => { run.take(outcome); }
-            room = boss.reserve(bytes(n.saturating_mul(n + nrhs)), bytes(n.saturating_mul(nrhs))), if next < count => {
+            room = boss.reserve(payload, answer), if next < count && outcomes.len() < pace.tasks(boss) => {
                 match room.submit(System::random(n, nrhs, seed.wrapping_add(next)), how) {
                     Ok(ticket) => outcomes.push(ticket.outcome()),
                     Err(error) => run.refuse(&error),
@@ -147,6 +151,36 @@ async fn one(boss: &Boss, system: System, how: Submit, stop: &CancellationToken)
         Err(error) => run.refuse(&error),
     }
     (run.finish(1), solution)
+}
+
+/// How many random systems to have on their way: they can be made at any time, so no more than keep the pool busy.
+/// Memory that is used again is several times faster than memory that is touched for the first time.
+struct Pace {
+    payload_bytes: u64,
+    tasks: usize,
+    looked: Option<Instant>,
+}
+
+impl Pace {
+    /// Always worth having on the way, in bytes.
+    const BYTES: u64 = 64 << 20;
+    /// Workers come and go: look again after this.
+    const LOOK: Duration = Duration::from_millis(200);
+
+    fn new(payload_bytes: u64) -> Self {
+        Pace { payload_bytes, tasks: 0, looked: None }
+    }
+
+    fn tasks(&mut self, boss: &Boss) -> usize {
+        if self.looked.is_none_or(|looked| looked.elapsed() > Self::LOOK) {
+            self.looked = Some(Instant::now());
+            // What computes, what is prefetched, and what is on its way to either.
+            let for_slots = 4 * boss.slots();
+            self.tasks =
+                usize::try_from(for_slots.max(Self::BYTES / self.payload_bytes.max(1))).unwrap_or(usize::MAX).max(4);
+        }
+        self.tasks
+    }
 }
 
 /// A run of tasks: its bar, its report, and whether it seems stuck.

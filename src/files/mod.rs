@@ -89,13 +89,16 @@ pub fn write(path: impl AsRef<Path>, matrix: &Matrix) -> Result<(), Error> {
     write().map_err(|reason| Error { path: path.to_owned(), reason })
 }
 
-/// Whether [`write`] knows the extension: to be asked before an hour's work, not after.
+/// Whether [`write`] knows the extension and the folder is there: to be asked before an hour's work, not after.
 ///
 /// # Errors
-/// [`Error`] if it does not.
-pub fn check_extension(path: impl AsRef<Path>) -> Result<(), Error> {
+/// [`Error`] if not.
+pub fn check_output(path: impl AsRef<Path>) -> Result<(), Error> {
     let path = path.as_ref();
-    kind(path).map(|_| ()).map_err(|reason| Error { path: path.to_owned(), reason })
+    let refuse = |reason: String| Error { path: path.to_owned(), reason };
+    kind(path).map_err(refuse)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() { Ok(()) } else { Err(refuse("can't be written: its folder does not exist".to_owned())) }
 }
 
 #[cfg(test)]
@@ -125,7 +128,7 @@ mod tests {
         let matrix = Matrix::vector(vec![1.0]);
         assert!(write(at("no/such/folder.npy"), &matrix).unwrap_err().to_string().contains("folder does not exist"));
         assert!(write(at("a.txt"), &matrix).is_err());
-        assert!(check_extension("X.NPY").is_ok());
+        assert!(check_output("X.NPY").is_ok());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Matrix, String> {
     let mut numbers = Vec::with_capacity(expected as usize);
     for (line, words) in lines {
         for word in words.split_whitespace() {
-            let number: f64 = word.parse().map_err(|_| format!("line {line}: {word:?} is not a number"))?;
+            let number: f64 = word.parse().map_err(|_| format!("line {line}: {} is not a number", shown(word)))?;
             if numbers.len() as u64 == expected {
                 return Err(format!("line {line}: more numbers than the {expected} of the size line"));
             }

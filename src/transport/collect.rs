@@ -12,6 +12,9 @@ use crate::broker::{Message, concat};
 use crate::task::TaskId;
 use crate::wire::{self, Error, OutcomeHead, Part};
 
+/// An outcome and its payload, or what is wrong with that.
+pub type Collected = (OutcomeHead, Result<Bytes, Error>);
+
 /// Parts of answers that are not whole yet.
 #[derive(Debug, Default)]
 pub struct Collector {
@@ -24,12 +27,13 @@ impl Collector {
     /// `limit(task)` is the longest answer it may have, or `None` if nobody waits for it.
     ///
     /// # Errors
-    /// Any [`Error`]: the message is none that a worker sends. Drop it.
+    /// Any [`Error`]: the message is none that a worker sends. Drop it. A payload that is damaged is an error of its own,
+    /// so that the others of its message are not lost with it.
     pub fn accept(
         &mut self,
         message: Message,
         limit: impl Fn(TaskId) -> Option<u64>,
-    ) -> Result<Vec<(OutcomeHead, Bytes)>, Error> {
+    ) -> Result<Vec<Collected>, Error> {
         let body = concat(message.body);
         if wire::is::<Part>(&message.head) {
             self.accept_part(&wire::decode(&message.head)?, &body, limit)?;
@@ -41,29 +45,29 @@ impl Collector {
         for head in heads {
             let payload = if head.in_parts {
                 let whole = self.assemblies.remove(&(head.id, head.run)).and_then(Assembly::finish);
-                self.forget(head.id);
                 match whole {
-                    Some(payload) => Bytes::from(payload),
+                    Some(payload) => Ok(Bytes::from(payload)),
                     // Nobody waits for it, or the parts were lost with a broker: then the boss asks for the task again.
                     None => continue,
                 }
             } else {
                 let length = usize::try_from(head.payload_bytes).ok().filter(|&length| length <= rest.len());
-                let length = length.ok_or_else(|| Error::Malformed {
+                let short = || Error::Malformed {
                     record: "outcome message",
                     reason: format!("{} bytes announced, {} there", head.payload_bytes, rest.len()),
-                })?;
-                rest.split_to(length)
+                };
+                let length = length.ok_or_else(short);
+                let payload = length.map(|length| rest.split_to(length));
+                payload.and_then(|payload| wire::verify(head.checksum, &payload).map(|()| payload))
             };
-            wire::verify(head.checksum, &payload)?;
             outcomes.push((head, payload));
         }
         Ok(outcomes)
     }
 
-    /// Drops the parts of a task that nobody waits for any more.
-    pub fn forget(&mut self, task: TaskId) {
-        self.assemblies.retain(|(id, _), _| *id != task);
+    /// Drops the parts of tasks that nobody waits for any more.
+    pub fn keep_only(&mut self, is_waited_for: impl Fn(TaskId) -> bool) {
+        self.assemblies.retain(|(id, _), _| is_waited_for(*id));
     }
 
     fn accept_part(&mut self, part: &Part, body: &[u8], limit: impl Fn(TaskId) -> Option<u64>) -> Result<(), Error> {
@@ -117,7 +121,7 @@ mod tests {
             assert!(collector.accept(part(2, index, 9, body), |_| Some(9)).unwrap().is_empty());
         }
         let outcomes = collector.accept(message(wire::encode(&outcome(9, true)), b""), |_| Some(9)).unwrap();
-        assert_eq!(&outcomes[0].1[..], b"abcdefghi");
+        assert_eq!(outcomes[0].1.as_deref(), Ok(b"abcdefghi".as_slice()));
         assert!(collector.assemblies.is_empty());
     }
 
@@ -137,8 +141,24 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_outcome_is_refused() {
+    fn a_damaged_answer_takes_no_other_with_it() {
         let mut collector = Collector::default();
-        assert!(collector.accept(message(wire::encode(&outcome(9, false)), b"abc"), |_| Some(9)).is_err());
+        let mut heads = wire::encode(&outcome(3, false));
+        wire::encode_into(&OutcomeHead { checksum: Some(1), ..outcome(2, false) }, &mut heads);
+        wire::encode_into(&outcome(9, false), &mut heads);
+        let outcomes = collector.accept(message(heads, b"abcdef"), |_| Some(9)).unwrap();
+        assert_eq!(outcomes[0].1.as_deref(), Ok(b"abc".as_slice()));
+        assert!(matches!(outcomes[1].1, Err(Error::Checksum { .. })));
+        assert!(matches!(outcomes[2].1, Err(Error::Malformed { .. })));
+    }
+
+    #[test]
+    fn parts_of_a_task_that_nobody_waits_for_are_dropped() {
+        let mut collector = Collector::default();
+        collector.accept(part(2, 0, 9, b"abcd"), |_| Some(9)).unwrap();
+        collector.keep_only(|task| task == TaskId(1));
+        assert_eq!(collector.assemblies.len(), 1);
+        collector.keep_only(|_| false);
+        assert!(collector.assemblies.is_empty());
     }
 }

@@ -1,6 +1,8 @@
 //! The worker's first look at a message from a work queue: bytes from outside, turned into jobs or refused. Pure.
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
 
 use super::names;
 use crate::broker::{Message, concat};
@@ -24,24 +26,24 @@ pub struct Job {
 /// # Errors
 /// Any [`Error`]: the message can't be computed by anybody and belongs into the dead-letter queue.
 pub fn unpack(message: &Message, routing_key: &str) -> Result<Vec<Job>, Error> {
-    let body = concat(message.body.clone());
     if message.head.is_empty() {
-        return foreign_json(message, routing_key, body).map(|job| vec![job]);
+        return foreign_json(message, routing_key, concat(message.body.clone())).map(|job| vec![job]);
     }
     let heads = wire::decode_all::<TaskHead>(&message.head)?;
     let inline = |head: &TaskHead| if head.pull_from.is_none() { head.payload_bytes } else { 0 };
     let claimed = heads.iter().try_fold(0u64, |sum, head| sum.checked_add(inline(head)));
-    if claimed != Some(body.len() as u64) {
+    let there = message.body_bytes();
+    if claimed != Some(there as u64) {
         let claimed = claimed.map_or("more than 2^64".to_owned(), |bytes| bytes.to_string());
-        let reason = format!("its {} heads announce {claimed} bytes, the body has {}", heads.len(), body.len());
+        let reason = format!("its {} heads announce {claimed} bytes, the body has {there}", heads.len());
         return Err(Error::Malformed { record: "task message", reason });
     }
-    let mut rest = body;
+    let mut rest = VecDeque::from(message.body.clone());
     let mut jobs = Vec::with_capacity(heads.len());
     for head in heads {
         let payload = if head.pull_from.is_none() {
             // Fits: the sum of all has been compared with the body.
-            let payload = rest.split_to(head.payload_bytes as usize);
+            let payload = take(&mut rest, head.payload_bytes as usize);
             wire::verify(head.checksum, &payload)?;
             Some(payload)
         } else {
@@ -50,6 +52,26 @@ pub fn unpack(message: &Message, routing_key: &str) -> Result<Vec<Job>, Error> {
         jobs.push(Job { head, payload });
     }
     Ok(jobs)
+}
+
+/// The next `len` bytes of the pieces; copied only if they lie in more than one. There are as many.
+fn take(pieces: &mut VecDeque<Bytes>, len: usize) -> Bytes {
+    while pieces.front().is_some_and(Bytes::is_empty) {
+        pieces.pop_front();
+    }
+    match pieces.front_mut() {
+        Some(front) if front.len() >= len => front.split_to(len),
+        _ => {
+            let mut whole = BytesMut::with_capacity(len);
+            while let Some(front) = pieces.front_mut().filter(|_| whole.len() < len) {
+                whole.extend_from_slice(&front.split_to(front.len().min(len - whole.len())));
+                if front.is_empty() {
+                    pieces.pop_front();
+                }
+            }
+            whole.freeze()
+        }
+    }
 }
 
 fn foreign_json(message: &Message, routing_key: &str, body: Bytes) -> Result<Job, Error> {
@@ -136,6 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn pieces_need_not_be_cut_where_payloads_are() {
+        let heads = [head(b"first", None), head(b"", None), head(b"second!", None)];
+        let whole = message(&heads, b"firstsecond!");
+        for cuts in [[0, 0], [5, 5], [2, 7], [4, 12], [5, 12]] {
+            let body = &whole.body[0];
+            let body = vec![body.slice(..cuts[0]), body.slice(cuts[0]..cuts[1]), body.slice(cuts[1]..)];
+            let jobs = unpack(&Message { body, ..whole.clone() }, "solve").unwrap();
+            let payloads: Vec<_> = jobs.iter().map(|job| job.payload.as_deref()).collect();
+            assert_eq!(payloads, [Some(b"first".as_slice()), Some(b""), Some(b"second!")], "{cuts:?}");
+        }
+    }
+
+    #[test]
     fn truncated_oversized_and_damaged_bodies_are_refused() {
         for body in [b"firs".as_slice(), b"first+", b"", b"fIrst"] {
             assert!(unpack(&message(&[head(b"first", None)], body), "solve").is_err(), "{body:?}");
@@ -168,10 +203,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_message_is_an_error_and_not_a_panic(head: Vec<u8>, body: Vec<u8>, json: bool, cut: prop::sample::Index) {
+        fn any_message_is_an_error_and_not_a_panic(bytes: Vec<u8>, body: Vec<u8>, json: bool, cut: prop::sample::Index) {
             let content_type = json.then(|| "application/json".to_owned());
-            let good = wire::encode(&tests::head(b"x", None));
-            for head in [head, good[..cut.index(good.len())].to_vec()] {
+            let good = wire::encode(&head(b"x", None));
+            for head in [bytes, good[..cut.index(good.len())].to_vec()] {
                 let body = vec![Bytes::from(body.clone())];
                 let content_type = content_type.clone();
                 let _ = unpack(&Message { head: head.into(), body, content_type, ..Message::default() }, "solve");

@@ -115,11 +115,17 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let route = Route::queue(inbox);
     let PullRequest { id, run, part_bytes, .. } = *request;
-    let cut = task.and_then(|task| Some((task, Cut::new(task.head.payload_bytes, part_bytes).ok()?)));
-    let Some((task, cut)) = cut else {
+    let Some(task) = task else {
         let head = wire::encode(&Gone { id, run }).into();
         connection.publish(&route, Message { head, ..Message::default() }).await?;
         return Ok(());
+    };
+    let cut = match Cut::new(task.head.payload_bytes, part_bytes) {
+        Ok(cut) => cut,
+        Err(error) => {
+            tracing::warn!(%error, task = %id, inbox, "refused a pull request");
+            return Ok(());
+        }
     };
     let end = request.first.saturating_add(request.count.min(super::fetch::CREDIT)).min(cut.count());
     let mut confirms = Vec::new();

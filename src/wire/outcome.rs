@@ -16,7 +16,7 @@ pub struct OutcomeHead {
     pub worker: WorkerRef,
     /// Nanoseconds the handler ran.
     pub compute_ns: u64,
-    /// `None` for an answer; else there is no payload.
+    /// `None` for an answer. Else there is no payload in binary, and the error in words in JSON.
     pub error: Option<TaskError>,
     /// The form of the payload.
     pub format: Format,

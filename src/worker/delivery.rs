@@ -11,6 +11,7 @@ use super::compute::catch;
 use super::session::Session;
 use crate::broker::{Delivery, Error, Message, Published, Route};
 use crate::task::{Blob, Handler, MAX_PARAMS, Plan, TaskError};
+use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
 use crate::transport::fetch::FetchError;
 use crate::transport::incoming::{self, Job};
@@ -32,6 +33,11 @@ pub(super) async fn process(session: Arc<Session>, delivery: Delivery) {
     match way.go(redelivered).await {
         Ok(End::Ack) => settle.ack(),
         Ok(End::Retry) => settle.requeue(),
+        // It would fail again, here and elsewhere: what it says comes from outside, and no broker takes it.
+        Err(error) if !error.is_transient() => match way.dead_letter(&error.to_string()).await {
+            Ok(_) => settle.ack(),
+            Err(_) => settle.requeue(),
+        },
         Err(error) => {
             tracing::warn!(%error, "a task goes back to its queue");
             settle.requeue();
@@ -88,13 +94,15 @@ impl Way<'_> {
         for job in jobs {
             let attempts = job.head.attempt.saturating_add(1);
             if attempts < self.session.worker.options.attempts_max {
-                let route = Route::exchange(names::WORK, job.head.kind.as_str());
+                // Where it came from: the kind in the head is a claim from outside.
+                let route = Route::exchange(names::WORK, self.kind());
                 self.confirmed(&route, incoming::repack(&job, attempts, self.message)).await?;
                 continue;
             }
             let error = TaskError::TooManyAttempts { attempts };
             let mut dead = incoming::repack(&job, attempts, self.message);
             dead.headers.push(("rabbitry-reason".into(), error.to_string()));
+            dead.persistent = true;
             self.confirmed(&Route::queue(names::DEAD), dead).await?;
             self.answer(to, vec![self.failure(&job.head, error)]).await?;
         }
@@ -208,21 +216,37 @@ impl Way<'_> {
     }
 
     async fn answer(&self, to: &Return, answers: Vec<Answer>) -> Result<(), Error> {
-        if answer::send(&*self.session.connection, to, answers).await? == Published::Unroutable {
+        let worker = &self.session.worker;
+        worker.done.fetch_add(answers.len() as u64, Relaxed);
+        worker.failed.fetch_add(answers.iter().filter(|(head, _)| head.error.is_some()).count() as u64, Relaxed);
+        let sent = answer::send(&*self.session.connection, to, answers).await?;
+        // RabbitMQ calls a message to a pseudo-queue of direct reply-to unroutable although it has delivered it.
+        if sent == Published::Unroutable && !to.reply_to.starts_with("amq.rabbitmq.reply-to") {
             tracing::info!(queue = to.reply_to, "nobody reads these answers any more");
-            self.session.worker.gone.add(to.reply_to.clone());
+            worker.gone.add(to.reply_to.clone());
         }
         Ok(())
     }
 
+    /// Puts the message aside for a person to look at. Whatever came from outside must not keep it from getting there:
+    /// what is too long for a message of ours is left out.
     async fn dead_letter(&self, reason: &str) -> Result<End, Error> {
         tracing::warn!(reason, "dead-lettered a message that can't be computed");
         let mut message = self.message.clone();
-        message.headers.push(("rabbitry-reason".into(), reason.to_owned()));
+        message.headers.retain(|(name, _)| name.starts_with("rabbitry-"));
+        message.headers.truncate(8);
+        message.head.truncate(HEADS_MAX_BYTES);
+        let reason: String = reason.chars().take(1000).collect();
+        message.headers.push(("rabbitry-reason".into(), reason));
         message.headers.push(("rabbitry-worker".into(), self.session.worker.identity.id.clone()));
         message.persistent = true;
-        self.confirmed(&Route::queue(names::DEAD), message).await?;
-        Ok(End::Ack)
+        match self.confirmed(&Route::queue(names::DEAD), message).await {
+            Err(error) if !error.is_transient() => {
+                tracing::error!(%error, "dropped a message that can't even be dead-lettered");
+                Ok(End::Ack)
+            }
+            done => done.map(|()| End::Ack),
+        }
     }
 
     async fn confirmed(&self, route: &Route, message: Message) -> Result<(), Error> {
@@ -264,13 +288,9 @@ fn run_one(worker: &Worker, job: Ready, threads: usize) -> Answer {
 }
 
 fn finish(worker: &Worker, head: &TaskHead, result: Result<Blob, TaskError>, took: Duration) -> Answer {
-    worker.done.fetch_add(1, Relaxed);
     let (blob, error) = match result {
         Ok(blob) => (blob, None),
-        Err(error) => {
-            worker.failed.fetch_add(1, Relaxed);
-            (Blob::default(), Some(error))
-        }
+        Err(error) => (Blob::default(), Some(error)),
     };
     let outcome = OutcomeHead {
         id: head.id,

@@ -3,7 +3,7 @@
 //! Must not touch: what a kind computes (it only knows [`crate::task::Handler`]), the boss, broker types.
 //!
 //! Invariants: the outcome is confirmed first, then the task acked, so a dead worker loses nothing; memory is reserved
-//! before a payload is fetched; at most one task is fetched ahead of those that compute; no handler runs on an async
+//! before a payload is fetched; at most one task per four slots is fetched ahead; no handler runs on an async
 //! thread; a panic in a handler is an outcome.
 
 mod compute;
@@ -76,7 +76,8 @@ struct Worker {
     registry: Registry,
     compute: ComputeThreads,
     slots: Arc<Semaphore>,
-    /// Held from the start of a fetch until its task has its slots: one task is fetched ahead, not the whole prefetch.
+    /// Held from the start of a fetch until its task has its slots: one task per four slots is fetched ahead, not the
+    /// whole prefetch.
     ahead: Semaphore,
     memory: Memory,
     buffers: Arc<Buffers>,
@@ -137,7 +138,7 @@ impl Worker {
             registry: Registry::new(handlers),
             compute: ComputeThreads::start(options.slots),
             slots: Arc::new(Semaphore::new(options.slots)),
-            ahead: Semaphore::new(1),
+            ahead: Semaphore::new((options.slots / 4).max(1)),
             memory: Memory::new(memory_bytes),
             // One payload that computes and one fetched ahead, at most a quarter of what may be used.
             buffers: Buffers::new(usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX)),

@@ -219,7 +219,7 @@ impl Task for Probe {
         Ok(Encoded { blob: Blob { format, params: vec![], payload: vec![self.0] }, flops: 1 << 40, answer_bytes })
     }
 
-    fn decode_answer(answer: Blob) -> Result<Bytes, TaskError> {
+    fn decode_answer(_: &[u8], answer: Blob) -> Result<Bytes, TaskError> {
         Ok(Bytes::from(answer.payload.concat()))
     }
 }

@@ -16,6 +16,8 @@ use crate::task::TaskError;
 
 /// An f64 in JSON is at most this long: sign, 17 digits, point, exponent, comma.
 const NUMBER_BYTES: u64 = 26;
+/// Longest reason quoted from the parser.
+const MESSAGE_CHARS: usize = 300;
 
 /// Upper bound of the answer's length.
 pub(super) fn answer_bytes(n: usize, nrhs: usize) -> u64 {
@@ -74,7 +76,14 @@ pub(super) fn read_answer(bytes: &[u8]) -> Result<Solution, TaskError> {
 }
 
 fn read<'de, T: Deserialize<'de>>(what: &str, bytes: &'de [u8]) -> Result<T, TaskError> {
-    serde_json::from_slice(bytes).map_err(|error| TaskError::Invalid(format!("not the JSON form of a {what}: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        // It may quote a string of any length.
+        let mut reason = error.to_string();
+        if let Some((end, _)) = reason.char_indices().nth(MESSAGE_CHARS) {
+            reason.replace_range(end.., &format!("... (line {}, column {})", error.line(), error.column()));
+        }
+        TaskError::Invalid(format!("not the JSON form of a {what}: {reason}"))
+    })
 }
 
 /// A matrix as an array of rows, a vector as an array of numbers.
@@ -280,6 +289,8 @@ mod tests {
         assert!(refusal(r#"{"a": [[1e999]], "b": [1]}"#).contains("out of range"));
         assert!(refusal(r#"{"a": [[1]]}"#).contains("missing field `b`"));
         assert!(refusal("").contains("EOF"));
+        let long = refusal(&format!(r#"{{"a": [["{}"]], "b": [1]}}"#, "é".repeat(9999)));
+        assert!(long.len() < 1000 && long.contains("line 1, column"), "{long}");
         assert!(refusal(&"[".repeat(100_000)).contains("JSON"));
     }
 

@@ -43,12 +43,13 @@ fn solve_in(
     kernel.factor(n, factor, pivots).map_err(|ZeroPivot(pivot)| TaskError::Singular { pivot })?;
     let factored = Instant::now();
     let mut worst = Quality::default();
+    let for_panel = problem.panel_kernel(kernel);
     panel::for_each(problem, x, copies, |b, x| {
         x.copy_from_slice(b);
-        kernel.solve(problem.op(), n, factor, pivots, x);
+        for_panel.solve(problem.op(), n, factor, pivots, x);
         let r = &mut r[..b.len()];
         r.copy_from_slice(b);
-        kernel.residual(problem.op(), n, problem.a, x, r);
+        for_panel.residual(problem.op(), n, problem.a, x, r);
         for ((b, x), r) in b.chunks_exact(n).zip(x.chunks_exact(n)).zip(r.chunks_exact(n)) {
             let error = backward_error(norm, max_abs(r), max_abs(x), max_abs(b));
             if !error.is_finite() || !max_abs(x).is_finite() {

@@ -35,6 +35,11 @@ impl Order {
 enum Numbers {
     Owned(Vec<f64>),
     Shared(Bytes),
+    /// The first `len_bytes` of `whole`, which goes on with another matrix: a payload made in one piece stays in one.
+    Front {
+        whole: Bytes,
+        len_bytes: usize,
+    },
 }
 
 /// A matrix, or a vector (one column that remembers it was 1-D).
@@ -119,6 +124,7 @@ impl Matrix {
             Numbers::Owned(numbers) => numbers,
             // Aligned and a multiple of 8 long: `from_bytes` checked, and `Bytes` does not move what it points to.
             Numbers::Shared(bytes) => bytemuck::cast_slice(bytes),
+            Numbers::Front { whole, len_bytes } => bytemuck::cast_slice(&whole[..*len_bytes]),
         }
     }
 
@@ -132,7 +138,7 @@ impl Matrix {
     pub fn into_vec(self) -> Vec<f64> {
         match self.numbers {
             Numbers::Owned(numbers) => numbers,
-            Numbers::Shared(bytes) => bytemuck::cast_slice(&bytes).to_vec(),
+            Numbers::Shared(_) | Numbers::Front { .. } => self.as_slice().to_vec(),
         }
     }
 
@@ -141,6 +147,37 @@ impl Matrix {
         match self.numbers {
             Numbers::Owned(numbers) => f64_into_bytes(numbers),
             Numbers::Shared(bytes) => bytes,
+            Numbers::Front { whole, len_bytes } => whole.slice(..len_bytes),
+        }
+    }
+
+    /// Two matrices, column-major, from one run of numbers: `rows * cols` of the first, the rest for the second.
+    pub(super) fn pair(
+        rows: usize,
+        cols: usize,
+        second_cols: usize,
+        numbers: Vec<f64>,
+    ) -> Result<[Self; 2], TaskError> {
+        let count = rows.checked_mul(cols.saturating_add(second_cols));
+        if count != Some(numbers.len()) {
+            return Err(TaskError::Invalid(format!("{} numbers for {rows} rows", numbers.len())));
+        }
+        let whole = f64_into_bytes(numbers);
+        let len_bytes = rows * cols * 8;
+        let second = Numbers::Shared(whole.slice(len_bytes..));
+        let of = |cols, numbers| Matrix { rows, cols, order: Order::ColMajor, vector: false, numbers };
+        Ok([of(cols, Numbers::Front { whole, len_bytes }), of(second_cols, second)])
+    }
+
+    /// The bytes of two matrices one after the other, in one piece if they lie so.
+    pub(super) fn into_payload(self, next: Self) -> Vec<Bytes> {
+        match (&self.numbers, &next.numbers) {
+            (Numbers::Front { whole, len_bytes }, Numbers::Shared(rest))
+                if rest.as_ptr() == whole[*len_bytes..].as_ptr() && rest.len() == whole.len() - len_bytes =>
+            {
+                vec![whole.clone()]
+            }
+            _ => vec![self.into_bytes(), next.into_bytes()],
         }
     }
 

@@ -9,17 +9,21 @@ use super::kernel::{Kernel, Op};
 use super::matrix::Order;
 use super::params::{Certificate, Method};
 use super::scratch::Pool;
-use super::{lu, mixed, scan};
+use super::{lu, mixed, panel, scan};
 use crate::task::TaskError;
 
-/// From this n on `Choice::Auto` factors in f32 and refines: below, the refinement costs what the f32 factorisation
-/// saves. Measured with `cargo bench --bench kernel`.
-pub(super) const MIXED_FROM: usize = 500;
+/// From this n on [`Choice::Auto`] factors in f32 and refines: below, the refinement costs what the f32 factorisation
+/// saves. Measured with `cargo bench --bench kernel` on one AVX-512 core: even at 200, 1.2 times as fast at 300.
+pub(super) const MIXED_FROM: usize = 300;
+
+/// Elements of A times columns of a panel from which the panel's solves and products get all threads. Below, waking
+/// sleeping threads for each short step costs more than they save: 7.5 ms against 1.9 ms at n = 1000, even at 2000.
+const PARALLEL_PANEL: usize = 1 << 22;
 
 /// Which method to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Choice {
-    /// The faster one for the size: mixed from about n = 500 on.
+    /// The faster one for the size: mixed from n = 300 on.
     #[default]
     Auto,
     /// LU in f64.
@@ -62,6 +66,12 @@ impl Problem<'_> {
             Order::ColMajor => Op::Plain,
             Order::RowMajor => Op::Transposed,
         }
+    }
+
+    /// The kernel for one panel of right-hand sides, with all threads of `kernel` or one. To be dropped before it.
+    pub(super) fn panel_kernel(&self, kernel: &Kernel) -> Kernel {
+        let work = (self.n * self.n).saturating_mul(panel::columns(self));
+        Kernel::with_threads(if work >= PARALLEL_PANEL { kernel.threads() } else { 1 })
     }
 
     /// Checks the norm of A that a pass over it gave: NaN, infinity, or a row sum beyond f64.

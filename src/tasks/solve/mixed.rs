@@ -65,10 +65,11 @@ fn solve_in(problem: &Problem<'_>, kernel: &Kernel, scratch: &mut Scratch, x: &m
     let factored = Instant::now();
     let mut worst = Quality::default();
     let mut converged = true;
+    let for_panel = problem.panel_kernel(kernel);
     panel::for_each(problem, x, copies, |b, x| {
         if converged {
-            let correct = |d: &mut [f32]| kernel.solve(problem.op(), n, factor, pivots, d);
-            let refined = refine(problem, kernel, norm, scale, correct, Panel { b, x, r, d });
+            let correct = |d: &mut [f32]| for_panel.solve(problem.op(), n, factor, pivots, d);
+            let refined = refine(problem, &for_panel, norm, scale, correct, Panel { b, x, r, d });
             converged = refined.is_ok();
             worst = worst.worst(refined.unwrap_or_else(|steps| Quality { backward_error: 0.0, iterations: steps }));
         }

@@ -11,7 +11,8 @@ use std::marker::PhantomData;
 
 // Nothing of it is named: it makes the linker take MKL.
 use intel_mkl_src as _;
-use lapack_sys::{dgetrf_, dgetrs_, sgetrf_, sgetrs_};
+use lapack_sys::{dgetrs_, sgetrs_};
+use ndarray_linalg::{Lapack, MatrixLayout};
 
 use super::kernel::{Op, ZeroPivot};
 
@@ -74,10 +75,9 @@ impl Pivots {
     }
 }
 
-/// `getrf` and `getrs` in one precision.
-pub(in crate::tasks::solve) trait Real: bytemuck::Pod {
-    #[doc(hidden)]
-    const GETRF: unsafe extern "C" fn(*const c_int, *const c_int, *mut Self, *const c_int, *mut c_int, *mut c_int);
+/// `getrf` (through ndarray-linalg) and `getrs` in one precision. ndarray-linalg solves for one right-hand side at a time,
+/// ten times slower than `getrs` for a few hundred, so that one is called straight.
+pub(in crate::tasks::solve) trait Real: bytemuck::Pod + Lapack {
     #[doc(hidden)]
     #[allow(clippy::type_complexity, reason = "LAPACK's signature, written once")]
     const GETRS: unsafe extern "C" fn(
@@ -94,8 +94,6 @@ pub(in crate::tasks::solve) trait Real: bytemuck::Pod {
 }
 
 impl Real for f32 {
-    const GETRF: unsafe extern "C" fn(*const c_int, *const c_int, *mut f32, *const c_int, *mut c_int, *mut c_int) =
-        sgetrf_;
     const GETRS: unsafe extern "C" fn(
         *const c_char,
         *const c_int,
@@ -110,8 +108,6 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
-    const GETRF: unsafe extern "C" fn(*const c_int, *const c_int, *mut f64, *const c_int, *mut c_int, *mut c_int) =
-        dgetrf_;
     const GETRS: unsafe extern "C" fn(
         *const c_char,
         *const c_int,
@@ -160,15 +156,14 @@ impl Kernel {
         pivots: &mut Pivots,
     ) -> Result<(), ZeroPivot> {
         assert_eq!(a.len(), n * n, "A is n x n");
-        if pivots.0.len() < n {
-            pivots.0.resize(n, 0);
+        match T::lu(MatrixLayout::F { col: int(n), lda: int(n) }, a) {
+            Ok(exchanges) => {
+                pivots.0 = exchanges;
+                Ok(())
+            }
+            // The one way to fail with a square matrix of legal size. LAPACK's `info` is the first zero of U's diagonal.
+            Err(_) => Err(ZeroPivot((0..n).position(|i| a[i * (n + 1)] == T::zero()).map_or(0, |i| i as u64 + 1))),
         }
-        let (order, mut info) = (int(n), 0);
-        // SAFETY: `a` is n x n with leading dimension n and `pivots` has at least n places, checked above; both are
-        // exclusively borrowed for the call, and the scalars are locals.
-        unsafe { (T::GETRF)(&order, &order, a.as_mut_ptr(), &order, pivots.0.as_mut_ptr(), &mut info) };
-        assert!(info >= 0, "getrf refused its argument {}", -info);
-        if info == 0 { Ok(()) } else { Err(ZeroPivot(info as u64)) }
     }
 
     /// Solves op(A) X = B with the factors of [`Kernel::factor`]; `b` holds B, n numbers a column, and then X.

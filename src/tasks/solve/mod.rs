@@ -68,14 +68,10 @@ impl System {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         // The bits of a float in [2, 4), less 3.
         let mut number = || f64::from_bits(rng.next_u64() >> 12 | 0x400 << 52) - 3.0;
-        let mut numbers = |len: usize| (0..len).map(|_| number()).collect::<Vec<f64>>();
-        let a = Matrix::new(n, n, Order::ColMajor, numbers(n * n)).expect("n * n numbers");
-        let b = numbers(n * nrhs);
-        let b = if nrhs == 1 {
-            Matrix::vector(b)
-        } else {
-            Matrix::new(n, nrhs, Order::ColMajor, b).expect("n * nrhs numbers")
-        };
+        let numbers: Vec<f64> = (0..n * (n + nrhs)).map(|_| number()).collect();
+        // In one piece, as it will travel.
+        let [a, b] = Matrix::pair(n, n, nrhs, numbers).expect("n * n and n * nrhs numbers");
+        let b = if nrhs == 1 { b.into_vector().expect("one column") } else { b };
         System { a, b }
     }
 
@@ -136,14 +132,15 @@ impl Task for System {
         let (n, nrhs) = (params.n, params.nrhs);
         let numbers = n as u64 * nrhs as u64;
         let (payload, answer_bytes) = match format {
-            Format::Binary => (vec![self.a.into_bytes(), self.b.into_bytes()], numbers * 8),
+            Format::Binary => (self.a.into_payload(self.b), numbers * 8),
             Format::Json => (vec![Bytes::from(json::write_task(&self)?)], json::answer_bytes(n, nrhs)),
         };
         let blob = Blob { format, params: params.to_bytes(), payload };
         Ok(Encoded { blob, flops: flops(n, nrhs) as u64, answer_bytes })
     }
 
-    fn decode_answer(answer: Blob) -> Result<Solution, TaskError> {
+    fn decode_answer(task: &[u8], answer: Blob) -> Result<Solution, TaskError> {
+        let asked = TaskParams::from_bytes(task)?;
         let payload = one_piece(answer.payload);
         let solution = match answer.format {
             Format::Json => json::read_answer(&payload)?,
@@ -155,6 +152,10 @@ impl Task for System {
         };
         solution.certificate.check()?;
         let x = &solution.x;
+        if (x.rows(), x.cols(), x.is_vector()) != (asked.n, asked.nrhs, asked.b_is_vector) {
+            let (n, nrhs) = (asked.n, asked.nrhs);
+            return Err(TaskError::Invalid(format!("the answer is {} x {}, not {n} x {nrhs}", x.rows(), x.cols())));
+        }
         method::check_finite("X", x.rows(), x.cols(), x.order(), x.as_slice())?;
         Ok(solution)
     }

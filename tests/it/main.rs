@@ -1,4 +1,11 @@
 //! Integration tests, one binary: they share one private RabbitMQ node.
 
 mod conformance;
+mod end_to_end;
+mod hostile;
+mod house;
+mod large;
+mod pool;
+mod programs;
+mod protocol;
 mod rabbitmq;

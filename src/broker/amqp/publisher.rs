@@ -210,6 +210,10 @@ impl Confirms {
                 return;
             }
         }
+        // Published before the close, and perhaps not taken yet.
+        while let Ok(job) = self.jobs.try_recv() {
+            self.take(job);
+        }
         let finish = async {
             while let Some(ended) = self.flights.next().await {
                 let batch = self.batch(ended).await;

@@ -1,0 +1,100 @@
+//! Nothing is lost and nothing is counted that should not be: shutdowns, closes, cut connections.
+
+use std::sync::{Mutex, mpsc};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use rabbitry::task::TaskError;
+use rabbitry::tasks::solve::System;
+use rabbitry::transport::names;
+use rabbitry::worker::Options;
+
+use crate::pool::{Place, Probe, ProbeHandler, on_both, one_slot, soon, submit};
+use crate::rabbitmq::{given, node};
+
+on_both!(
+    a_worker_that_leaves_hands_back_what_it_had_not_begun,
+    a_boss_that_closes_takes_its_queues_with_it,
+    a_connection_cut_in_mid_job_loses_nothing,
+);
+
+async fn a_worker_that_leaves_hands_back_what_it_had_not_begun(on: Place) {
+    let (boss, client) = (on.boss().await, on.client().await);
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let leaving = ProbeHandler::new(move |bytes| {
+        let _ = gate.lock().map(|gate| gate.recv());
+        Ok(bytes)
+    });
+    let mut tickets = Vec::new();
+    for i in 0..6u8 {
+        tickets.push(submit(&boss, Probe(Bytes::from(vec![i]))).await);
+    }
+    let worker = on.worker(leaving.clone(), Options { prefetch: 4, ..one_slot() });
+    leaving.until_planned(4).await;
+    worker.ask_to_stop();
+    client.until_ready(&names::work_queue("probe"), 5).await;
+    drop(open);
+    assert_eq!(worker.stop().await.done, 1, "what ran was finished and answered");
+    // With one attempt allowed, a task that came back as redelivered would end in TooManyAttempts.
+    let next = on.worker(ProbeHandler::new(Ok), Options { attempts_max: 1, ..one_slot() });
+    for (i, ticket) in tickets.into_iter().enumerate() {
+        let answer = soon("an outcome", ticket.outcome()).await.result.unwrap_or_else(|error| panic!("{i}: {error}"));
+        assert_eq!(answer, vec![i as u8]);
+    }
+    assert_eq!(next.stop().await.done, 5);
+}
+
+async fn a_boss_that_closes_takes_its_queues_with_it(on: Place) {
+    let (boss, client) = (on.boss().await, on.client().await);
+    let queues = [names::results_queue(boss.id()), names::pull_queue(boss.id())];
+    for queue in &queues {
+        assert!(client.connection.queue_status(queue).await.expect("a status").is_some(), "{queue}");
+    }
+    let unanswered = submit(&boss, System::random(3, 1, 0)).await;
+    boss.close().await;
+    assert_eq!(soon("the end", unanswered.outcome()).await.result, Err(TaskError::Shutdown));
+    for queue in &queues {
+        assert_eq!(client.connection.queue_status(queue).await.expect("a status"), None, "{queue}");
+    }
+    // A worker that finds what it left drops it, and goes on for others.
+    let (worker, other) = (on.solver(), on.boss().await);
+    assert!(soon("another", submit(&other, System::random(3, 1, 1)).await.outcome()).await.result.is_ok());
+    other.close().await;
+    assert!(worker.is_running());
+}
+
+async fn a_connection_cut_in_mid_job_loses_nothing(on: Place) {
+    if on.embedded.is_none() && given().is_some() {
+        eprintln!("not tested: RABBITRY_TEST_AMQP names a broker that the tests do not command");
+        return;
+    }
+    let boss = on.boss().await;
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let handler = ProbeHandler::new(move |bytes| {
+        let _ = gate.lock().map(|gate| gate.recv());
+        Ok(bytes)
+    });
+    let _workers = [on.worker(handler.clone(), one_slot()), on.worker(handler.clone(), one_slot())];
+    let mut tickets = Vec::new();
+    for i in 0..30u8 {
+        tickets.push(submit(&boss, Probe(Bytes::from(vec![i; 100]))).await);
+    }
+    // Two compute, two are prefetched, the rest is in the queue.
+    handler.until_planned(4).await;
+    match &on.embedded {
+        Some(broker) => broker.sever(),
+        None => {
+            let address = on.broker.address();
+            let vhost = address.rsplit('/').next().expect("a vhost");
+            node().ctl(&["close_all_connections", "--vhost", vhost, "a test"]).await;
+        }
+    }
+    drop(open);
+    let outcomes = soon("all outcomes", join_all(tickets.into_iter().map(|ticket| ticket.outcome()))).await;
+    for (i, outcome) in outcomes.into_iter().enumerate() {
+        assert_eq!(outcome.result.unwrap_or_else(|error| panic!("{i}: {error}")), vec![i as u8; 100]);
+    }
+    boss.close().await;
+}

@@ -1,0 +1,130 @@
+//! The programs as people and scripts use them: real processes against RabbitMQ.
+
+mod exit_codes;
+mod readme;
+mod solving;
+mod workers;
+
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rabbitry::boss::Boss;
+use rabbitry::broker::amqp::AmqpBroker;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::pool::soon;
+
+const BOSS: &str = env!("CARGO_BIN_EXE_boss");
+const WORKER: &str = env!("CARGO_BIN_EXE_worker");
+
+/// A program without the options that this process's environment may hold for it.
+fn program(path: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(path);
+    std::env::vars().filter(|(name, _)| name.starts_with("RABBITRY_")).for_each(|(name, _)| {
+        command.env_remove(name);
+    });
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// What came of a program that ended.
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+async fn run(path: &str, arguments: &[&str]) -> Ended {
+    let output = soon(&format!("the end of {arguments:?}"), program(path, arguments).output()).await;
+    output.expect("the program starts").into()
+}
+
+async fn boss(arguments: &[&str]) -> Ended {
+    run(BOSS, arguments).await
+}
+
+/// A program that runs on; it is killed when this is dropped.
+struct Process {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    consuming: watch::Receiver<bool>,
+}
+
+impl Process {
+    fn start(mut command: Command) -> Process {
+        let mut child = command.spawn().expect("the program starts");
+        let said = Arc::new(Mutex::new(String::new()));
+        let (announce, consuming) = watch::channel(false);
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let heard = said.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains("consuming") {
+                    announce.send_replace(true);
+                }
+                let mut heard = heard.lock().expect("no panic");
+                heard.push_str(&line);
+                heard.push('\n');
+            }
+        });
+        Process { child, said, consuming }
+    }
+
+    /// A worker that takes tasks.
+    async fn worker(url: &str, arguments: &[&str]) -> Process {
+        let mut worker = Process::start(program(WORKER, &[&["--broker", url], arguments].concat()));
+        worker.until_consuming().await;
+        worker
+    }
+
+    async fn until_consuming(&mut self) {
+        let consuming = soon("a worker that consumes", self.consuming.wait_for(|consuming| *consuming)).await.is_ok();
+        assert!(consuming, "the worker ended: {}", self.said());
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    fn said(&self) -> String {
+        self.said.lock().expect("no panic").clone()
+    }
+
+    fn terminate(&self) {
+        let kill = std::process::Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+    }
+
+    async fn code(&mut self) -> Option<i32> {
+        soon("the end of a program", self.child.wait()).await.expect("waited for").code()
+    }
+}
+
+/// A boss in this process, to watch the pool with.
+async fn watcher(url: &str) -> Boss {
+    let broker = Arc::new(AmqpBroker::new(url).expect("a legal address"));
+    soon("a boss", Boss::connect(broker, Default::default())).await.expect("a boss")
+}
+
+/// Asks the workers until the one with this pid computes.
+async fn until_busy(watcher: &Boss, pid: u32) {
+    soon("a busy worker", async {
+        loop {
+            let nodes = watcher.workers(Duration::from_millis(50)).await.expect("a census");
+            if nodes.iter().any(|node| node.pid == pid && node.busy > 0) {
+                return;
+            }
+        }
+    })
+    .await;
+}

@@ -29,11 +29,7 @@ impl Collector {
     /// # Errors
     /// Any [`Error`]: the message is none that a worker sends. Drop it. A payload that is damaged is an error of its own,
     /// so that the others of its message are not lost with it.
-    pub fn accept(
-        &mut self,
-        message: Message,
-        limit: impl Fn(TaskId) -> Option<u64>,
-    ) -> Result<Vec<Collected>, Error> {
+    pub fn accept(&mut self, message: Message, limit: impl Fn(TaskId) -> Option<u64>) -> Result<Vec<Collected>, Error> {
         let body = concat(message.body);
         if wire::is::<Part>(&message.head) {
             self.accept_part(&wire::decode(&message.head)?, &body, limit)?;

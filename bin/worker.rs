@@ -10,8 +10,6 @@ use rabbitry::cli::WorkerCli;
 use rabbitry::command::exit;
 use rabbitry::{tasks, telemetry, worker};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {

@@ -26,7 +26,7 @@ const QUEUES_EXPIRE: Duration = Duration::from_secs(300);
 /// Outcome messages taken ahead of their ack.
 const PREFETCH: u16 = 64;
 
-/// Requests for parts served at a time: with up to 8 parts of 4 MiB each.
+/// Requests for parts served at a time; each waits until the broker has its parts.
 const SERVED: usize = 4;
 
 /// While something is in flight, small tasks wait this long for company.

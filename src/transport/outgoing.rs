@@ -16,6 +16,9 @@ pub const BATCH_BYTES: u64 = 1 << 20;
 /// and up to this much work, about 2 ms of one core: more would hold answers back and share badly between workers.
 pub const BATCH_FLOPS: u64 = 100_000_000;
 
+/// Parts served to one request at most, whatever it asks for.
+const SERVED_MAX: u32 = 16;
+
 /// A task as the boss keeps it until it is answered.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
@@ -127,7 +130,7 @@ pub async fn serve(
             return Ok(());
         }
     };
-    let end = request.first.saturating_add(request.count.min(super::fetch::CREDIT)).min(cut.count());
+    let end = request.first.saturating_add(request.count.min(SERVED_MAX)).min(cut.count());
     let mut confirms = Vec::new();
     for index in request.first..end {
         let body = slice(&task.payload, cut.range(index));

@@ -5,8 +5,9 @@ use crate::task::TaskId;
 use super::Record;
 
 /// Bytes of body in every part but the last. 4 to 8 MB move fastest through RabbitMQ; a quarter of a megabyte halves the
-/// rate, 16 MB stalls it.
-pub const PART_BYTES: u32 = 4 << 20;
+/// rate, 16 MB stalls it. A little below 32 frames of 128 KiB, because lapin's receive buffer grows by doubling from one
+/// frame: the 33rd would make it twice as long.
+pub const PART_BYTES: u32 = 4_000_000;
 
 /// The longest part one may ask for: below the 16 MiB that a broker takes by default.
 pub const PART_BYTES_MAX: u32 = 12 << 20;

@@ -13,9 +13,6 @@ use rabbitry::command::{exit, solve, workers};
 use rabbitry::{tasks, telemetry, worker};
 use tokio_util::sync::CancellationToken;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = BossCli::parse();

@@ -17,26 +17,20 @@ use tokio_util::sync::CancellationToken;
 async fn main() -> ExitCode {
     let cli = BossCli::parse();
     telemetry::log_to_stderr("warn");
-    ExitCode::from(match run(cli).await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("boss: {error}");
-            if matches!(error, Error::Address { .. }) { exit::USAGE } else { exit::FAILED }
-        }
-    })
+    ExitCode::from(run(cli).await.unwrap_or_else(|error| {
+        eprintln!("boss: {error}");
+        if matches!(error, Error::Address { .. }) { exit::USAGE } else { exit::FAILED }
+    }))
 }
 
 async fn run(cli: BossCli) -> Result<u8, Error> {
     // Input first: a wrong file needs no broker and no calibration to be found out.
-    let job = match &cli.command {
-        BossCommand::Workers(_) => None,
-        BossCommand::Solve(args) => match args.input().map(solve::Input::load).transpose() {
-            Ok(job) => job,
-            Err(error) => {
-                eprintln!("boss: {error}");
-                return Ok(exit::USAGE);
-            }
-        },
+    let job = match cli.command.input().map(solve::Input::load).transpose() {
+        Ok(job) => job,
+        Err(error) => {
+            eprintln!("boss: {error}");
+            return Ok(exit::USAGE);
+        }
     };
     let stop = telemetry::shutdown_on_signal().map_err(|e| Error::Lost(e.to_string()))?;
     let drained = CancellationToken::new();
@@ -44,7 +38,7 @@ async fn run(cli: BossCli) -> Result<u8, Error> {
         Some(url) => (Arc::new(AmqpBroker::new(url)?), None),
         None => {
             let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new());
-            let options = cli.pool.options();
+            let options = worker::Options { quorum: cli.broker.quorum, ..cli.pool.options() };
             let handlers = tasks::handlers(options.threads);
             (broker.clone(), Some(tokio::spawn(worker::run(broker, handlers, options, drained.clone()))))
         }

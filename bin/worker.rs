@@ -10,18 +10,14 @@ use rabbitry::cli::WorkerCli;
 use rabbitry::command::exit;
 use rabbitry::{tasks, telemetry, worker};
 
-
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let cli = WorkerCli::parse();
     telemetry::log_to_stderr("info");
-    ExitCode::from(match run(cli).await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("worker: {error}");
-            if matches!(error, Error::Address { .. }) { exit::USAGE } else { exit::FAILED }
-        }
-    })
+    ExitCode::from(run(cli).await.unwrap_or_else(|error| {
+        eprintln!("worker: {error}");
+        if matches!(error, Error::Address { .. }) { exit::USAGE } else { exit::FAILED }
+    }))
 }
 
 async fn run(cli: WorkerCli) -> Result<u8, Error> {

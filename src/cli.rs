@@ -68,6 +68,16 @@ pub enum BossCommand {
     Workers(WorkersArgs),
 }
 
+impl BossCommand {
+    /// What there is to solve, if anything.
+    pub fn input(&self) -> Option<Input> {
+        match self {
+            BossCommand::Solve(args) => args.input(),
+            BossCommand::Workers(_) => None,
+        }
+    }
+}
+
 /// `boss solve`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("input").required(true).args(["random", "a"]))]

@@ -1,12 +1,13 @@
 //! `boss solve`: systems in, answers and a report out.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::exit;
@@ -199,9 +200,13 @@ impl<'a> Run<'a> {
     fn new(boss: &'a Boss, count: u64, flops_each: f64) -> Self {
         // On stderr, so that stdout stays for the report; hidden where that is no terminal.
         let bar = ProgressBar::new(count);
-        let style = "{bar:40} {human_pos}/{human_len} tasks  {per_sec}  {elapsed} + {eta} to go";
+        let style = "{bar:40} {human_pos}/{human_len} tasks  {rate}  {elapsed} + {eta} to go";
         // The template is a constant that the tests of this crate have drawn.
-        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // There is nobody to tell when a bar can't be drawn.
+            let _ = write!(out, "{:.1} tasks/s", state.per_sec());
+        }));
         if std::io::stderr().is_terminal() {
             bar.enable_steady_tick(Duration::from_millis(100));
         }

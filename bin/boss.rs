@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use rabbitry::boss::Boss;
-use rabbitry::broker::amqp::AmqpBroker;
-use rabbitry::broker::embedded::EmbeddedBroker;
-use rabbitry::broker::{Broker, Error};
+use rabbitry::broker::{Broker, Error, amqp::AmqpBroker, embedded::EmbeddedBroker};
 use rabbitry::cli::{BossCli, BossCommand};
 use rabbitry::command::{exit, solve, workers};
 use rabbitry::{tasks, telemetry, worker};
@@ -44,7 +42,10 @@ async fn run(cli: BossCli) -> Result<u8, Error> {
         }
     };
     let address = broker.address();
-    let boss = Boss::connect(broker, cli.broker.options()).await?;
+    let boss = match stop.run_until_cancelled(Boss::connect(broker, cli.broker.options())).await {
+        Some(boss) => boss?,
+        None => return Ok(exit::INTERRUPTED),
+    };
     let code = match (cli.command, job) {
         (BossCommand::Workers(args), _) => workers::run(&boss, &address, args.json).await.map(|()| exit::OK),
         (BossCommand::Solve(args), Some(job)) => Ok(solve::run(&boss, job, args.submit(), args.json, &stop).await),

@@ -208,10 +208,10 @@ pub struct WorkerCli {
 #[derive(Debug, Args)]
 pub struct PoolArgs {
     /// Small tasks computed at a time [default: the cores]
-    #[arg(long, global = true, env = "RABBITRY_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, env = "RABBITRY_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub slots: Option<u16>,
     /// Threads that one large task may use, at most the slots [default: the slots]
-    #[arg(long, global = true, env = "RABBITRY_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, env = "RABBITRY_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Memory that tasks may take in all, e.g. 8GiB [default: 70 % of what is free]
     #[arg(long, global = true, env = "RABBITRY_MEMORY", value_name = "BYTES")]
@@ -243,7 +243,10 @@ impl WorkerCli {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or_else(|| "it must be above zero".to_owned())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|d| !d.is_zero())
+        .ok_or_else(|| "it must be above zero, and less than 10^19".to_owned())
 }
 
 #[cfg(test)]

@@ -20,9 +20,6 @@ use crate::transport::outgoing::{self, Batch, Outgoing};
 use crate::transport::{self, names};
 use crate::wire::{self, Command, Control, OutcomeHead, PullRequest};
 
-/// How long the queues of a boss outlive it.
-const QUEUES_EXPIRE: Duration = Duration::from_secs(300);
-
 /// Outcome messages taken ahead of their ack.
 const PREFETCH: u16 = 64;
 
@@ -39,7 +36,11 @@ const SETTLED: Duration = Duration::from_secs(2);
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// A connection with this boss's queues on it.
+///
+/// The queues are exclusive: when the connection dies they are gone, and workers that meet one of its tasks see at once
+/// that nobody waits for it. What is unanswered is published again on the next link, with the names of that.
 pub(super) struct Link {
+    name: String,
     connection: Arc<dyn Connection>,
     outcomes: Consumer,
     pulls: Consumer,
@@ -47,17 +48,19 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) async fn open(broker: &dyn Broker, shared: &Shared) -> Result<Self, Error> {
+    /// The `number`th link of this boss, from 1.
+    pub(super) async fn open(broker: &dyn Broker, shared: &Shared, number: u64) -> Result<Self, Error> {
         let connection = broker.connect().await?;
-        let own = |name: String| Queue { name, expires: Some(QUEUES_EXPIRE), ..Queue::default() };
-        let (results, pull) = (names::results_queue(&shared.id), names::pull_queue(&shared.id));
+        let name = names::on_connection(&shared.id, number);
+        let own = |name: String| Queue { name, exclusive: true, ..Queue::default() };
+        let (results, pull) = (names::results_queue(&name), names::pull_queue(&name));
         transport::declare_shared(&*connection, &[], shared.options.quorum).await?;
         connection.declare_queue(&own(results.clone())).await?;
         connection.declare_queue(&own(pull.clone())).await?;
         let outcomes = connection.consume(&results, Consume { prefetch: PREFETCH, no_ack: false }).await?;
         let pulls = connection.consume(&pull, Consume { prefetch: 0, no_ack: true }).await?;
-        let heartbeats = presence::open(&*connection, &shared.id).await?;
-        Ok(Link { connection, outcomes, pulls, heartbeats })
+        let heartbeats = presence::open(&*connection, &name).await?;
+        Ok(Link { name, connection, outcomes, pulls, heartbeats })
     }
 
     /// Works until the connection, or one of its consumers, ends.
@@ -65,7 +68,7 @@ impl Link {
         let tasks = TaskTracker::new();
         let ended = tokio::select! {
             error = self.connection.closed() => error,
-            error = publish_all(&self.connection, shared, number, queue, &tasks) => error,
+            error = publish_all(&self.connection, shared, (&self.name, number), queue, &tasks) => error,
             error = take_outcomes(shared, &mut self.outcomes) => error,
             error = serve_pulls(&self.connection, shared, &mut self.pulls) => error,
             error = presence::listen(shared, &mut self.heartbeats) => error,
@@ -75,13 +78,13 @@ impl Link {
     }
 
     /// Tells the workers to forget this boss, and deletes its queues.
-    async fn goodbye(&self, shared: &Shared) -> Result<(), Error> {
-        let reply_to = names::results_queue(&shared.id);
+    async fn goodbye(&self) -> Result<(), Error> {
+        let reply_to = names::results_queue(&self.name);
         let control = Control { command: Command::BossGone { reply_to: reply_to.clone() } };
         let message = Message { head: wire::encode(&control).into(), ..Message::default() };
         self.connection.publish(&Route::exchange(names::CONTROL, ""), message).await?.0.await?;
         self.connection.delete_queue(&reply_to).await?;
-        self.connection.delete_queue(&names::pull_queue(&shared.id)).await
+        self.connection.delete_queue(&names::pull_queue(&self.name)).await
     }
 }
 
@@ -109,7 +112,7 @@ pub(super) async fn supervise(
         } else if closing.run_until_cancelled(tokio::time::sleep(backoff.next())).await.is_none() {
             return;
         }
-        let Some(again) = closing.run_until_cancelled(reopen(&*broker, &shared)).await else { return };
+        let Some(again) = closing.run_until_cancelled(reopen(&*broker, &shared, number + 1)).await else { return };
         match again {
             Ok(opened) => link = opened,
             Err(error) => {
@@ -124,8 +127,8 @@ pub(super) async fn supervise(
         }
     }
     let goodbye = async {
-        if let Err(error) = link.goodbye(&shared).await {
-            tracing::debug!(%error, "could not clean up; the queues will expire");
+        if let Err(error) = link.goodbye().await {
+            tracing::debug!(%error, "could not clean up; the queues go with the connection");
         }
         link.connection.close().await;
     };
@@ -133,10 +136,10 @@ pub(super) async fn supervise(
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
 }
 
-async fn reopen(broker: &dyn Broker, shared: &Shared) -> Result<Link, Error> {
+async fn reopen(broker: &dyn Broker, shared: &Shared, number: u64) -> Result<Link, Error> {
     let mut backoff = Backoff::default();
     loop {
-        match Link::open(broker, shared).await {
+        match Link::open(broker, shared, number).await {
             Err(error) if error.is_transient() => {
                 let wait = backoff.next();
                 tracing::warn!(%error, retry_ms = wait.as_millis() as u64, "not connected");
@@ -151,12 +154,12 @@ async fn reopen(broker: &dyn Broker, shared: &Shared) -> Result<Link, Error> {
 async fn publish_all(
     connection: &Arc<dyn Connection>,
     shared: &Arc<Shared>,
-    number: u64,
+    (name, number): (&str, u64),
     queue: &mut mpsc::UnboundedReceiver<TaskId>,
     tasks: &TaskTracker,
 ) -> Error {
     let mut publisher =
-        Publisher { connection, shared, tasks, number, declared: HashSet::new(), batch: Batch::default() };
+        Publisher { connection, shared, tasks, name, number, declared: HashSet::new(), batch: Batch::default() };
     let unanswered = if number > 1 { shared.pending().ids() } else { Vec::new() };
     for id in unanswered {
         if let Err(error) = publisher.add(id).await {
@@ -199,6 +202,7 @@ struct Publisher<'a> {
     connection: &'a Arc<dyn Connection>,
     shared: &'a Arc<Shared>,
     tasks: &'a TaskTracker,
+    name: &'a str,
     number: u64,
     declared: HashSet<String>,
     batch: Batch,
@@ -239,7 +243,7 @@ impl Publisher<'_> {
             }
             self.declared.insert(kind);
         }
-        if let Some(confirm) = outgoing::publish(&**self.connection, batch, &self.shared.id).await? {
+        if let Some(confirm) = outgoing::publish(&**self.connection, batch, self.name).await? {
             self.watch(confirm, batch.tasks());
         }
         Ok(())

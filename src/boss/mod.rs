@@ -160,7 +160,7 @@ impl Boss {
             connection: watch::Sender::new(None),
             ended: CancellationToken::new(),
         });
-        let first = link::Link::open(&*broker, &shared).await?;
+        let first = link::Link::open(&*broker, &shared, 1).await?;
         let closing = CancellationToken::new();
         let supervisor = tokio::spawn(link::supervise(broker, shared.clone(), first, queue, closing.clone()));
         let reaper = tokio::spawn(reap(shared.clone()));
@@ -168,7 +168,7 @@ impl Boss {
         Ok(Boss { shared, closing, supervisor, _reaper: reaper })
     }
 
-    /// The name in its queues, `rabbitry.results.<id>`.
+    /// The name in its queues, `rabbitry.results.<id>`; after the nth connection `rabbitry.results.<id>.<n>`.
     pub fn id(&self) -> &str {
         &self.shared.id
     }

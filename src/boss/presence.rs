@@ -7,7 +7,7 @@ use crate::broker::{Connection, Consume, Consumer, Error, Message, Queue, Route}
 use crate::transport::names;
 use crate::wire::{self, Command, Control, Heartbeat};
 
-/// Declares this boss's ear on the presence exchange and asks everybody for a heartbeat.
+/// Declares the ear of `boss`, on this connection, on the presence exchange and asks everybody for a heartbeat.
 pub(super) async fn open(connection: &dyn Connection, boss: &str) -> Result<Consumer, Error> {
     let ear = names::ear(names::PRESENCE, boss);
     connection.declare_queue(&Queue { name: ear.clone(), exclusive: true, ..Queue::default() }).await?;

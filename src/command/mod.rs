@@ -4,6 +4,20 @@ pub mod report;
 pub mod solve;
 pub mod workers;
 
+/// Writes to stdout; false if it is gone. A reader that has seen enough (`| head`) is no error worth words.
+pub(crate) fn print(text: &str) -> bool {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match &written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("boss: can't write to stdout: {error}")
+        }
+        _ => {}
+    }
+    written.is_ok()
+}
+
 /// Exit codes that scripts rely on.
 pub mod exit {
     /// All answers came and were right in form.

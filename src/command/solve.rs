@@ -92,13 +92,13 @@ pub async fn run(boss: &Boss, job: Job, how: Submit, json: bool, stop: &Cancella
             report
         }
     };
-    match serde_json::to_string(&report) {
-        Ok(document) if json => println!("{document}"),
-        _ => print!("{report}"),
-    }
+    let printed = super::print(&match serde_json::to_string(&report) {
+        Ok(document) if json => document + "\n",
+        _ => report.to_string(),
+    });
     match () {
         () if stop.is_cancelled() => exit::INTERRUPTED,
-        () if report.failed == 0 && written => exit::OK,
+        () if report.failed == 0 && written && printed => exit::OK,
         () => exit::FAILED,
     }
 }
@@ -120,7 +120,8 @@ async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationTok
             () = stop.cancelled() => break,
             Some(outcome) = outcomes.next() => { run.take(outcome); }
             room = boss.reserve(payload, answer), if next < count && outcomes.len() < pace.tasks(boss) => {
-                match room.submit(System::random(n, nrhs, seed.wrapping_add(next)), how) {
+                let system = System::try_random(n, nrhs, seed.wrapping_add(next));
+                match system.and_then(|system| room.submit(system, how)) {
                     Ok(ticket) => outcomes.push(ticket.outcome()),
                     Err(error) => run.refuse(&error),
                 }

@@ -17,11 +17,11 @@ pub async fn run(boss: &Boss, broker: &str, json: bool) -> Result<(), Error> {
     let nodes = boss.workers(PATIENCE).await?;
     if json {
         let document = serde_json::to_string_pretty(&nodes).map_err(|e| Error::Lost(e.to_string()))?;
-        println!("{document}");
+        super::print(&(document + "\n"));
     } else if nodes.is_empty() {
-        println!("no workers at {broker}; start one with: worker --broker {broker}");
+        super::print(&format!("no workers at {broker}; start one with: worker --broker {broker}\n"));
     } else {
-        print!("{}", table(&nodes));
+        super::print(&table(&nodes));
     }
     Ok(())
 }
@@ -42,6 +42,8 @@ fn table(nodes: &[Node]) -> String {
             node.done.to_string(),
             format!("{:.1} s ago", node.last_seen_seconds),
         ]
+        // They come from outside: no escape sequence reaches the terminal.
+        .map(|cell| cell.chars().filter(|c| !c.is_control()).collect())
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();

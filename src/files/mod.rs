@@ -66,7 +66,8 @@ fn read_kind(path: &Path) -> Result<Matrix, String> {
     }
 }
 
-/// Writes a matrix so that [`read()`] gives the same bits again. A `.npy` keeps the order, and 1-D for a vector.
+/// Writes a matrix so that [`read()`] gives the same bits again. A `.npy` keeps the order, and 1-D for a vector. A file
+/// that is there is replaced when the new one is whole, not before.
 ///
 /// # Errors
 /// [`Error`] if the extension is unknown or the file can't be written.
@@ -74,7 +75,8 @@ pub fn write(path: impl AsRef<Path>, matrix: &Matrix) -> Result<(), Error> {
     let path = path.as_ref();
     let write = || {
         let kind = kind(path)?;
-        let file = fs::File::create(path).map_err(|error| match error.kind() {
+        let partial = partial(path);
+        let file = fs::File::create(&partial).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => "can't be written: its folder does not exist".to_owned(),
             _ => format!("can't be written: {error}"),
         })?;
@@ -84,9 +86,21 @@ pub fn write(path: impl AsRef<Path>, matrix: &Matrix) -> Result<(), Error> {
             Kind::Mtx => mtx::write(&mut file, matrix),
         }
         .and_then(|()| file.flush())
-        .map_err(|error| format!("can't be written: {error}"))
+        .and_then(|()| fs::rename(&partial, path))
+        .map_err(|error| {
+            // It may not be there; what went wrong before matters more.
+            let _ = fs::remove_file(&partial);
+            format!("can't be written: {error}")
+        })
     };
     write().map_err(|reason| Error { path: path.to_owned(), reason })
+}
+
+/// Where a file is written before it takes its place: beside it, so that it need not be moved between disks.
+fn partial(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".partial-{}", std::process::id()));
+    path.with_file_name(name)
 }
 
 /// Whether [`write`] knows the extension and the folder is there: to be asked before an hour's work, not after.
@@ -97,6 +111,9 @@ pub fn check_output(path: impl AsRef<Path>) -> Result<(), Error> {
     let path = path.as_ref();
     let refuse = |reason: String| Error { path: path.to_owned(), reason };
     kind(path).map_err(refuse)?;
+    if path.is_dir() {
+        return Err(refuse("is a directory; name a file".to_owned()));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() { Ok(()) } else { Err(refuse("can't be written: its folder does not exist".to_owned())) }
 }

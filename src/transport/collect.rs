@@ -12,6 +12,12 @@ use crate::broker::{Message, concat};
 use crate::task::TaskId;
 use crate::wire::{self, Error, OutcomeHead, Part};
 
+/// Answers to one task that may come in parts at a time: more than a task has attempts. It bounds what forged parts cost.
+const RUNS_MAX: usize = 8;
+
+/// The shortest part of an answer that is longer than this.
+const PART_BYTES_MIN: u32 = 64 << 10;
+
 /// An outcome and its payload, or what is wrong with that.
 pub type Collected = (OutcomeHead, Result<Bytes, Error>);
 
@@ -73,10 +79,16 @@ impl Collector {
                 format!("an answer of {} bytes to task {}, which has at most {limit}", part.total_bytes, part.id);
             return Err(Error::Malformed { record: "part", reason });
         }
+        let key = (part.id, part.run);
+        let others = self.assemblies.keys().filter(|other| other.0 == key.0 && **other != key).count();
+        if others >= RUNS_MAX || (part.part_bytes < PART_BYTES_MIN && part.total_bytes > u64::from(PART_BYTES_MIN)) {
+            let reason = format!("too small, or of the {}th run of task {}", others + 1, part.id);
+            return Err(Error::Malformed { record: "part", reason });
+        }
         let cut = Cut::new(part.total_bytes, part.part_bytes)?;
         let total = cut.range(u32::MAX).end;
         let fresh = || Assembly::new(part.id, part.run, cut, vec![0; total]);
-        self.assemblies.entry((part.id, part.run)).or_insert_with(fresh).accept(part, body)?;
+        self.assemblies.entry(key).or_insert_with(fresh).accept(part, body)?;
         Ok(())
     }
 }

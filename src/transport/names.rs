@@ -14,14 +14,20 @@ pub fn work_queue(kind: &str) -> String {
     format!("{WORK}.{kind}")
 }
 
-/// Where a boss reads its outcomes.
+/// Where a boss reads its outcomes: exclusive, gone with its connection.
 pub fn results_queue(boss: &str) -> String {
     format!("rabbitry.results.{boss}")
 }
 
-/// Where a boss is asked for parts.
+/// Where a boss is asked for parts: exclusive, gone with its connection.
 pub fn pull_queue(boss: &str) -> String {
     format!("rabbitry.pull.{boss}")
+}
+
+/// What `id` calls itself on its `number`th connection, from 1. Its exclusive queues carry it: a broker that has not
+/// noticed yet that the last connection is dead keeps those of the last name locked.
+pub fn on_connection(id: &str, number: u64) -> String {
+    if number <= 1 { id.to_owned() } else { format!("{id}.{number}") }
 }
 
 /// Where a worker gets its parts: exclusive, gone with the worker.

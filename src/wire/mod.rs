@@ -40,7 +40,7 @@ pub trait Record: bincode::Encode + bincode::Decode<()> {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Error {
     /// They do not start with the record's magic.
-    #[error("not a {expected}: the bytes start with {found:02x?}")]
+    #[error("no {expected}: the bytes start with {found:02x?}")]
     Magic {
         /// The record asked for.
         expected: &'static str,

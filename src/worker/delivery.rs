@@ -74,7 +74,7 @@ impl Way<'_> {
         let Some(reply_to) = self.message.reply_to.clone() else {
             return self.dead_letter("it has no reply_to: nobody would read the answer").await;
         };
-        if self.session.worker.gone.contains(&reply_to) {
+        if self.is_gone(&reply_to).await? {
             return Ok(End::Ack);
         }
         let jobs = match incoming::unpack(self.message, self.routing_key) {
@@ -87,6 +87,24 @@ impl Way<'_> {
             persistent: self.message.persistent,
         };
         if redelivered { self.try_again(jobs, &to).await } else { self.compute(jobs, &to).await }
+    }
+
+    /// Whether nobody reads this results queue any more. The list is a reason to ask, and the broker has the word: a
+    /// control message may be forged, and a queue may be declared again.
+    async fn is_gone(&self, reply_to: &str) -> Result<bool, Error> {
+        let gone = &self.session.worker.gone;
+        if !gone.contains(reply_to) {
+            return Ok(false);
+        }
+        match self.session.connection.queue_status(reply_to).await {
+            Ok(None) => Ok(true),
+            Err(error) if error.is_transient() => Err(error),
+            // It is there, or locked by the boss that owns it.
+            Ok(Some(_)) | Err(_) => {
+                gone.remove(reply_to);
+                Ok(false)
+            }
+        }
     }
 
     /// A worker was lost with these: one attempt more for each, or the end.
@@ -117,7 +135,11 @@ impl Way<'_> {
         for job in jobs {
             match plan(worker, &job.head) {
                 Ok((handler, plan)) => {
-                    needed.memory_bytes = needed.memory_bytes.saturating_add(plan.memory_bytes);
+                    // They run one after another; only payloads that are pulled wait for each other in memory.
+                    needed.memory_bytes = match job.payload {
+                        Some(_) => needed.memory_bytes.max(plan.memory_bytes),
+                        None => needed.memory_bytes.saturating_add(plan.memory_bytes),
+                    };
                     needed.threads = needed.threads.max(plan.threads);
                     runnable.push((job, handler));
                 }
@@ -149,7 +171,7 @@ impl Way<'_> {
         let draining = &self.session.draining;
         let reserve = worker.memory.reserve(needed.memory_bytes);
         let Some(memory) = draining.run_until_cancelled(reserve).await else { return Ok(Computed::Drained) };
-        // Each alone fits (it was checked); a batch of small ones that together do not is the one way to fail here.
+        // Each alone fits (it was checked); several pulled by one message that together do not is the way to fail here.
         let memory = match memory {
             Ok(memory) => memory,
             Err(error) => {

@@ -82,6 +82,8 @@ struct Worker {
     memory: Memory,
     buffers: Arc<Buffers>,
     gone: presence::GoneBosses,
+    /// Connections so far.
+    sessions: AtomicU64,
     done: AtomicU64,
     failed: AtomicU64,
 }
@@ -143,6 +145,7 @@ impl Worker {
             // One payload that computes and one fetched ahead, at most a quarter of what may be used.
             buffers: Buffers::new(usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX)),
             gone: presence::GoneBosses::default(),
+            sessions: AtomicU64::new(0),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             options,

@@ -32,14 +32,18 @@ impl GoneBosses {
         }
     }
 
+    pub(super) fn remove(&self, reply_to: &str) {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).retain(|queue| queue != reply_to);
+    }
+
     pub(super) fn contains(&self, reply_to: &str) -> bool {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|queue| queue == reply_to)
     }
 }
 
-/// Listens to the control exchange.
-pub(super) async fn listen(connection: &dyn Connection, worker: &Worker) -> Result<Consumer, Error> {
-    let name = names::ear(names::CONTROL, &worker.identity.id);
+/// Listens to the control exchange, under a name of this connection's own.
+pub(super) async fn listen(connection: &dyn Connection, name: &str) -> Result<Consumer, Error> {
+    let name = names::ear(names::CONTROL, name);
     connection.declare_queue(&Queue { name: name.clone(), exclusive: true, ..Queue::default() }).await?;
     connection.bind_queue(&name, names::CONTROL, "").await?;
     connection.consume(&name, Consume { prefetch: 0, no_ack: true }).await

@@ -1,6 +1,7 @@
 //! One connection's worth of a worker: consumes until told to stop or until the connection dies.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,6 +13,8 @@ use crate::transport::{self, names};
 
 /// A connected worker.
 pub(super) struct Session {
+    /// In its exclusive queues.
+    name: String,
     pub(super) worker: Arc<Worker>,
     pub(super) connection: Arc<dyn Connection>,
     pub(super) inbox: Inbox,
@@ -24,8 +27,10 @@ impl Session {
         let connection = broker.connect().await?;
         let kinds = worker.registry.kinds();
         transport::declare_shared(&*connection, &kinds, worker.options.quorum).await?;
-        let inbox = Inbox::open(connection.clone(), &worker.identity.id).await?;
-        Ok(Session { worker, connection, inbox, draining: CancellationToken::new() })
+        let number = worker.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = names::on_connection(&worker.identity.id, number);
+        let inbox = Inbox::open(connection.clone(), &name).await?;
+        Ok(Session { name, worker, connection, inbox, draining: CancellationToken::new() })
     }
 
     /// Works until `shutdown`, then drains and says goodbye.
@@ -34,7 +39,7 @@ impl Session {
     /// Why the connection, or a consumer, ended by itself. What was unacked will be redelivered.
     pub(super) async fn run(self, shutdown: &CancellationToken) -> Result<(), Error> {
         let session = Arc::new(self);
-        let control = presence::listen(&*session.connection, &session.worker).await?;
+        let control = presence::listen(&*session.connection, &session.name).await?;
         let mut consumers = Vec::new();
         for kind in session.worker.registry.kinds() {
             let consume = Consume { prefetch: session.worker.options.prefetch, no_ack: false };

@@ -1,5 +1,6 @@
 //! Boss, broker and workers together, in one process, on both brokers.
 
+mod abandoned;
 mod delivery;
 mod refusals;
 mod round_trips;

@@ -65,11 +65,28 @@ impl System {
     /// Uniform numbers in [-1, 1), column-major, B a vector if `nrhs` is 1. The same seed gives the same numbers on
     /// every machine and in every version: xoshiro256++ seeded through SplitMix64, two numbers of 32 bits from each word,
     /// the lower half first.
+    ///
+    /// # Panics
+    /// If there is no memory for it; see [`System::try_random`].
     pub fn random(n: usize, nrhs: usize, seed: u64) -> Self {
+        Self::try_random(n, nrhs, seed).expect("memory for a random system")
+    }
+
+    /// As [`System::random`], for sizes that come from outside.
+    ///
+    /// # Errors
+    /// [`TaskError::Invalid`] if this machine has no memory for it.
+    pub fn try_random(n: usize, nrhs: usize, seed: u64) -> Result<Self, TaskError> {
+        let count = n.checked_add(nrhs).and_then(|cols| cols.checked_mul(n));
+        let mut numbers: Vec<f64> = Vec::new();
+        if count.is_none_or(|count| numbers.try_reserve_exact(count).is_err()) {
+            let reason = format!("no memory here for a system of {n} unknowns and {nrhs} right-hand sides");
+            return Err(TaskError::Invalid(reason));
+        }
+        numbers.resize(n * (n + nrhs), 0.0);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         // The bits of a float in [2, 4), less 3.
         let number = |half: u32| f64::from_bits(u64::from(half) << 20 | 0x400 << 52) - 3.0;
-        let mut numbers = vec![0.0; n * (n + nrhs)];
         let (pairs, rest) = numbers.as_chunks_mut::<2>();
         for pair in pairs {
             let word = rng.next_u64();
@@ -77,9 +94,9 @@ impl System {
         }
         rest.iter_mut().for_each(|last| *last = number(rng.next_u64() as u32));
         // In one piece, as it will travel.
-        let [a, b] = Matrix::pair(n, n, nrhs, numbers).expect("n * n and n * nrhs numbers");
-        let b = if nrhs == 1 { b.into_vector().expect("one column") } else { b };
-        System { a, b }
+        let [a, b] = Matrix::pair(n, n, nrhs, numbers)?;
+        let b = if nrhs == 1 { b.into_vector()? } else { b };
+        Ok(System { a, b })
     }
 
     /// Refuses what can't be solved: A empty or not square, B empty or of another height, NaN or infinity.

@@ -10,37 +10,48 @@ use crate::task::TaskError;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// A fixed set of threads; they end when it is dropped and what runs is done.
+///
+/// Tasks that bring threads of their own have a few to themselves: each thread that such a task has run on keeps a team
+/// of helpers with their work space, tens of megabytes, for as long as it lives.
 pub(super) struct ComputeThreads {
-    queue: crossbeam_channel::Sender<Work>,
+    narrow: crossbeam_channel::Sender<Work>,
+    wide: crossbeam_channel::Sender<Work>,
 }
 
 impl ComputeThreads {
-    /// Starts `count` threads, at least one.
-    pub(super) fn start(count: usize) -> Self {
-        let (queue, work) = crossbeam_channel::unbounded::<Work>();
-        for index in 0..count.max(1) {
-            let work = work.clone();
-            let run = move || work.into_iter().for_each(|job| job());
-            if let Err(error) = std::thread::Builder::new().name(format!("compute-{index}")).spawn(run) {
-                // The others go on; with none at all each task would end in `Shutdown`.
-                tracing::error!(%error, "could not start a compute thread");
-            }
-        }
-        ComputeThreads { queue }
+    /// As many threads as slots for tasks of one thread each, and as many as there is room for of `threads` each.
+    pub(super) fn start(slots: usize, threads: usize) -> Self {
+        ComputeThreads { narrow: start("compute", slots), wide: start("compute-wide", slots / threads.max(1)) }
     }
 
-    /// Runs `job` on one of the threads.
+    /// Runs `job`, which uses `threads` threads in all, on a thread of its sort.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        threads: usize,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, TaskError> {
         let (sender, result) = oneshot::channel();
         let work: Work = Box::new(move || {
             let _ = sender.send(job());
         });
-        self.queue.send(work).map_err(|_| TaskError::Shutdown)?;
+        let queue = if threads > 1 { &self.wide } else { &self.narrow };
+        queue.send(work).map_err(|_| TaskError::Shutdown)?;
         result.await.map_err(|_| TaskError::Shutdown)
     }
+}
+
+/// Starts `count` threads on a queue, at least one.
+fn start(name: &str, count: usize) -> crossbeam_channel::Sender<Work> {
+    let (queue, work) = crossbeam_channel::unbounded::<Work>();
+    for index in 0..count.max(1) {
+        let work = work.clone();
+        let run = move || work.into_iter().for_each(|job| job());
+        if let Err(error) = std::thread::Builder::new().name(format!("{name}-{index}")).spawn(run) {
+            // The others go on; with none at all each task would end in `Shutdown`.
+            tracing::error!(%error, "could not start a compute thread");
+        }
+    }
+    queue
 }
 
 /// Calls a handler; a panic becomes an outcome. State that a handler shares between tasks must stay whole if one panics.
@@ -60,9 +71,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_outcome_and_the_thread_goes_on() {
-        let threads = ComputeThreads::start(1);
-        let panicked = threads.run(|| catch::<()>(|| panic!("no {}", "luck"))).await.unwrap();
+        let threads = ComputeThreads::start(1, 1);
+        let panicked = threads.run(1, || catch::<()>(|| panic!("no {}", "luck"))).await.unwrap();
         assert_eq!(panicked, Err(TaskError::Panicked("no luck".into())));
-        assert_eq!(threads.run(|| catch(|| Ok(7))).await.unwrap(), Ok(7));
+        assert_eq!(threads.run(2, || catch(|| Ok(7))).await.unwrap(), Ok(7));
     }
 }

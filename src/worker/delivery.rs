@@ -205,7 +205,7 @@ impl Way<'_> {
         let this = worker.clone();
         let computed = worker
             .compute
-            .run(move || {
+            .run(threads as usize, move || {
                 let answers: Vec<Answer> = ready.into_iter().map(|job| run_one(&this, job, threads as usize)).collect();
                 // Free for the next task before this one's answer is on its way.
                 drop(slots);

@@ -138,7 +138,7 @@ impl Worker {
             identity: WorkerRef { id: names::process_id(), host },
             address,
             registry: Registry::new(handlers),
-            compute: ComputeThreads::start(options.slots),
+            compute: ComputeThreads::start(options.slots, options.threads),
             slots: Arc::new(Semaphore::new(options.slots)),
             ahead: Semaphore::new((options.slots / 4).max(1)),
             memory: Memory::new(memory_bytes),

@@ -146,7 +146,8 @@ impl Pull<'_> {
         if room >= STEP || (room > 0 && self.asked + room == self.cut.count()) {
             let first = self.asked;
             self.asked += room;
-            self.request(first, room).await?;
+            // The first request waits to hear whether the boss is there; the others ride behind it.
+            self.request(first, room, first == 0).await?;
         }
         Ok(())
     }
@@ -157,12 +158,14 @@ impl Pull<'_> {
             None => (0..self.asked).collect(),
         };
         for index in missing.into_iter().take(CREDIT as usize) {
-            self.request(index, 1).await?;
+            // Silence may mean that the boss has died meanwhile, and its queue with it.
+            self.request(index, 1, true).await?;
         }
         Ok(())
     }
 
-    async fn request(&self, first: u32, count: u32) -> Result<(), FetchError> {
+    /// Asks for parts; `heard` waits until the broker has said whether the boss's queue is there.
+    async fn request(&self, first: u32, count: u32, heard: bool) -> Result<(), FetchError> {
         let request = PullRequest { id: self.id, run: self.run, first, count, part_bytes: PART_BYTES };
         let message = Message {
             head: wire::encode(&request).into(),
@@ -170,8 +173,7 @@ impl Pull<'_> {
             ..Message::default()
         };
         let confirm = self.inbox.connection.publish(&Route::queue(self.queue), message).await?;
-        // Only the first request waits to hear whether the boss is there; the others ride behind it.
-        if first == 0 && confirm.0.await? == Published::Unroutable {
+        if heard && confirm.0.await? == Published::Unroutable {
             return Err(FetchError::Gone);
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::task::TaskId;
 use crate::wire::{self, Gone, PART_BYTES, Part, PullRequest, TaskHead};
 
 /// Parts asked for and not yet here, at most: 16 MB keep the broker busy, and small. Twice as many moved the same 200 MB
-/// no faster and cost 40 MB of the worker's memory.
+/// no faster on two busy cores, and cost 40 MB of the worker's memory.
 pub const CREDIT: u32 = 4;
 
 /// Parts per request.

@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
-use rabbitry::task::{Format, Handler, Task};
+use rabbitry::task::{Format, Handler, Task, Watch};
 use rabbitry::tasks::solve::{Choice, SolveHandler, System, gesv};
 
 fn main() {
@@ -62,7 +62,7 @@ fn around(criterion: &mut Criterion, handler: &SolveHandler) {
     let task = System::random(100, 1, 1).encode(Format::Binary).expect("a random system is sound").blob;
     let whole = task.payload.concat().into();
     let task = rabbitry::task::Blob { payload: vec![whole], ..task };
-    group.bench_function("run 100", |bencher| bencher.iter(|| handler.run(task.clone(), 1)));
+    group.bench_function("run 100", |bencher| bencher.iter(|| handler.run(task.clone(), 1, &Watch::default())));
     let many = System::random(1000, 1000, 1);
     for (name, choice) in [("lu 1000 rhs", Choice::Lu), ("mixed 1000 rhs", Choice::Mixed)] {
         group.sample_size(10).bench_function(name, |bencher| bencher.iter(|| handler.solve(&many, choice, 1)));

@@ -8,6 +8,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -183,11 +186,63 @@ pub trait Handler: Send + Sync + 'static {
     /// [`TaskError::Invalid`] for parameters that are malformed or do not fit `payload_bytes`.
     fn plan(&self, format: Format, params: &[u8], payload_bytes: u64, threads: usize) -> Result<Plan, TaskError>;
 
-    /// Computes, on the calling thread and on `threads` threads in all. The payload is one piece.
+    /// Computes, on the calling thread and on `threads` threads in all. The payload is one piece. Work that takes longer
+    /// than a blink says how far it is ([`Watch::advance`]) and asks whether to go on ([`Watch::check`]).
     ///
     /// # Errors
     /// Any [`TaskError`]; it goes to the caller as the task's outcome.
-    fn run(&self, task: Blob, threads: usize) -> Result<Blob, TaskError>;
+    fn run(&self, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError>;
+}
+
+/// The line between a running task and whoever watches it: how far it is, and whether to stop. Clones are the same line.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    shared: Arc<Watched>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// The bits of an f32 in 0..=1, whose order is that of the numbers.
+    share: AtomicU32,
+    cancelled: AtomicBool,
+    deadline: Option<Instant>,
+}
+
+impl Watch {
+    /// A watch that stops the task at `deadline`.
+    pub fn until(deadline: Instant) -> Self {
+        Watch { shared: Arc::new(Watched { deadline: Some(deadline), ..Watched::default() }) }
+    }
+
+    /// The task says how far it is, 0 to 1. It never goes back.
+    pub fn advance(&self, share: f64) {
+        let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) as f32 };
+        self.shared.share.fetch_max(share.to_bits(), Relaxed);
+    }
+
+    /// How far the task says it is, 0 to 1.
+    pub fn share(&self) -> f64 {
+        f64::from(f32::from_bits(self.shared.share.load(Relaxed)))
+    }
+
+    /// Asks the task to stop; it does so when it next looks.
+    pub fn cancel(&self) {
+        self.shared.cancelled.store(true, Relaxed);
+    }
+
+    /// Whether the task may go on.
+    ///
+    /// # Errors
+    /// [`TaskError::Cancelled`] or [`TaskError::DeadlineExceeded`], which the task passes on.
+    pub fn check(&self) -> Result<(), TaskError> {
+        if self.shared.cancelled.load(Relaxed) {
+            Err(TaskError::Cancelled)
+        } else if self.shared.deadline.is_some_and(|at| Instant::now() >= at) {
+            Err(TaskError::DeadlineExceeded)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// Why a task has no answer. It travels to the caller as data, in the form of [`crate::wire`].
@@ -243,6 +298,9 @@ pub enum TaskError {
     /// The broker does not take the task.
     #[error("{0}")]
     Refused(String),
+    /// Somebody cancelled it.
+    #[error("the task was cancelled")]
+    Cancelled,
 }
 
 impl TaskError {
@@ -258,6 +316,7 @@ impl TaskError {
             TaskError::Panicked(_) => "panicked",
             TaskError::Shutdown => "shutdown",
             TaskError::Refused(_) => "refused",
+            TaskError::Cancelled => "cancelled",
         }
     }
 }
@@ -307,4 +366,26 @@ pub fn f64_from_bytes(bytes: &[u8]) -> Result<Cow<'_, [f64]>, TaskError> {
         Ok(numbers) => Cow::Borrowed(numbers),
         Err(_) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(bytes)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_watch_advances_only_and_stops_when_asked_or_late() {
+        let watch = Watch::default();
+        for (said, share) in [(0.25, 0.25), (0.125, 0.25), (f64::NAN, 0.25), (-1.0, 0.25), (7.0, 1.0)] {
+            watch.advance(said);
+            assert_eq!(watch.share(), share);
+        }
+        assert_eq!(watch.check(), Ok(()));
+        watch.clone().cancel();
+        assert_eq!(watch.check(), Err(TaskError::Cancelled));
+        let now = Instant::now();
+        assert_eq!(Watch::until(now).check(), Err(TaskError::DeadlineExceeded));
+        assert_eq!(Watch::until(now + Duration::from_secs(3600)).check(), Ok(()));
+    }
 }

@@ -14,7 +14,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, ConnectionProperties};
 use rabbitry::boss::Boss;
 use rabbitry::broker::amqp::AmqpBroker;
-use rabbitry::task::{Blob, Encoded, Format, Handler, Kind, Plan, Task, TaskError};
+use rabbitry::task::{Blob, Encoded, Format, Handler, Kind, Plan, Task, TaskError, Watch};
 use rabbitry::worker;
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +55,7 @@ impl Handler for Sum {
         Ok(Plan { memory_bytes: payload_bytes, threads: 1 })
     }
 
-    fn run(&self, task: Blob, _: usize) -> Result<Blob, TaskError> {
+    fn run(&self, task: Blob, _: usize, _: &Watch) -> Result<Blob, TaskError> {
         let sum = task.payload.iter().map(|piece| sum(piece)).fold(0, u64::wrapping_add);
         Ok(Blob { format: task.format, params: sum.to_le_bytes().to_vec(), payload: Vec::new() })
     }

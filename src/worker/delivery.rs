@@ -10,7 +10,7 @@ use super::Worker;
 use super::compute::catch;
 use super::session::Session;
 use crate::broker::{Delivery, Error, Message, Published, Route};
-use crate::task::{Blob, Handler, MAX_PARAMS, Plan, TaskError};
+use crate::task::{Blob, Handler, MAX_PARAMS, Plan, TaskError, Watch};
 use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
 use crate::transport::fetch::FetchError;
@@ -305,7 +305,7 @@ fn run_one(worker: &Worker, job: Ready, threads: usize) -> Answer {
     }
     let blob = Blob { format: head.format, params: head.params.clone(), payload: vec![payload] };
     let started = Instant::now();
-    let result = catch(|| handler.run(blob, threads));
+    let result = catch(|| handler.run(blob, threads, &Watch::default()));
     finish(worker, &head, result, started.elapsed())
 }
 

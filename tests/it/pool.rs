@@ -10,7 +10,7 @@ use rabbitry::boss::{self, Boss, Submit, Ticket};
 use rabbitry::broker::amqp::AmqpBroker;
 use rabbitry::broker::embedded::EmbeddedBroker;
 use rabbitry::broker::{Broker, Connection, Consume, Consumer, Error, Message, Published, Queue, QueueStatus, Route};
-use rabbitry::task::{Blob, Encoded, Format, Handler, Kind, Plan, Task, TaskError, TaskId};
+use rabbitry::task::{Blob, Encoded, Format, Handler, Kind, Plan, Task, TaskError, TaskId, Watch};
 use rabbitry::tasks::solve::{Matrix, SolveHandler, System};
 use rabbitry::transport::{self, names};
 use rabbitry::wire::{self, OutcomeHead, TaskHead};
@@ -258,7 +258,7 @@ impl Handler for ProbeHandler {
         Ok(Plan { memory_bytes: payload_bytes, threads: 1 })
     }
 
-    fn run(&self, task: Blob, _: usize) -> Result<Blob, TaskError> {
+    fn run(&self, task: Blob, _: usize, _: &Watch) -> Result<Blob, TaskError> {
         let answer = (self.run)(Bytes::from(task.payload.concat()))?;
         Ok(Blob { payload: vec![answer], ..Blob::default() })
     }

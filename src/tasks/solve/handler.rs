@@ -9,7 +9,7 @@ use super::panel::PANEL_COLUMNS;
 use super::params::{AnswerParams, Certificate, TaskParams};
 use super::scratch::Pool;
 use super::{Matrix, Solution, System, flops, json, one_piece};
-use crate::task::{Blob, Format, Handler, Kind, Plan, Task, TaskError, f64_from_bytes, f64_into_bytes};
+use crate::task::{Blob, Format, Handler, Kind, Plan, Task, TaskError, Watch, f64_from_bytes, f64_into_bytes};
 
 /// Solves systems. Keeps at most 256 MiB of working memory between tasks.
 pub struct SolveHandler {
@@ -127,7 +127,7 @@ impl Handler for SolveHandler {
         Ok(Plan { memory_bytes, threads: if parallel { threads } else { 1 } })
     }
 
-    fn run(&self, task: Blob, threads: usize) -> Result<Blob, TaskError> {
+    fn run(&self, task: Blob, threads: usize, _: &Watch) -> Result<Blob, TaskError> {
         match task.format {
             Format::Binary => self.run_binary(task, threads),
             Format::Json => self.run_json(task, threads),

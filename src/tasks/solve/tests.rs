@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::params::TASK_BYTES;
 use super::*;
-use crate::task::{Handler, f64_into_bytes};
+use crate::task::{Handler, Watch, f64_into_bytes};
 
 const NONE: usize = usize::MAX;
 
@@ -225,7 +225,7 @@ fn answer(system: &System, format: Format) -> Solution {
     let params = encoded.blob.params.clone();
     let plan = handler().plan(format, &params, bytes, 2).unwrap();
     assert!(plan.memory_bytes > bytes);
-    let answer = handler().run(encoded.blob, plan.threads).unwrap();
+    let answer = handler().run(encoded.blob, plan.threads, &Watch::default()).unwrap();
     assert!(answer.payload_bytes() <= encoded.answer_bytes);
     assert_eq!(answer.format, format);
     System::decode_answer(&params, answer).unwrap()
@@ -259,12 +259,12 @@ fn a_foreign_client_needs_no_parameters_with_json() {
     assert!(plan.memory_bytes > blob.payload_bytes());
     let order = Order::RowMajor;
     let asked = TaskParams { n: 2, nrhs: 1, a_order: order, b_order: order, b_is_vector: true }.to_bytes();
-    let solution = System::decode_answer(&asked, handler().run(blob, 1).unwrap()).unwrap();
+    let solution = System::decode_answer(&asked, handler().run(blob, 1, &Watch::default()).unwrap()).unwrap();
     assert_eq!(solution.x, Matrix::vector(vec![1.0, 0.5]));
     let lies = TaskParams { n: 1, nrhs: 1, a_order: Order::RowMajor, b_order: Order::RowMajor, b_is_vector: true };
     let payload = vec![Bytes::from_static(br#"{"a": [[2, 0], [0, 4]], "b": [2, 2]}"#)];
     let blob = Blob { format: Format::Json, params: lies.to_bytes(), payload };
-    assert!(handler().run(blob, 1).unwrap_err().to_string().contains("the parameters say n = 1"));
+    assert!(handler().run(blob, 1, &Watch::default()).unwrap_err().to_string().contains("the parameters say n = 1"));
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn numbers_travel_without_a_copy_and_may_lie_misaligned() {
     blob.payload.iter().for_each(|piece| shifted.extend_from_slice(piece));
     blob.payload = vec![Bytes::from(shifted).slice(1..)];
     let params = blob.params.clone();
-    assert_eq!(System::decode_answer(&params, handler().run(blob, 1).unwrap()).unwrap().x, expected);
+    assert_eq!(System::decode_answer(&params, handler().run(blob, 1, &Watch::default()).unwrap()).unwrap().x, expected);
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn plans_count_memory_and_give_threads_to_large_tasks_only() {
 fn answers_from_outside_are_checked() {
     let system = System::random(4, 2, 1);
     let asked = system.params();
-    let good = handler().run(system.encode(Format::Binary).unwrap().blob, 1).unwrap();
+    let good = handler().run(system.encode(Format::Binary).unwrap().blob, 1, &Watch::default()).unwrap();
     let with = |change: &dyn Fn(&mut Blob)| {
         let mut blob = good.clone();
         change(&mut blob);
@@ -379,7 +379,7 @@ proptest! {
     ) {
         for format in [Format::Binary, Format::Json] {
             let _ = handler().plan(format, &params, claimed, 4);
-            let _ = handler().run(Blob { format, params: params.clone(), payload: vec![payload.clone().into()] }, 1);
+            let _ = handler().run(Blob { format, params: params.clone(), payload: vec![payload.clone().into()] }, 1, &Watch::default());
             let _ = System::decode_answer(&params, Blob { format, params: params.clone(), payload: vec![payload.clone().into()] });
         }
     }
@@ -388,7 +388,7 @@ proptest! {
     fn any_numbers_give_a_finite_answer_or_an_error((params, payload) in any_system()) {
         let asked = params.clone();
         let blob = Blob { format: Format::Binary, params, payload: vec![payload.into()] };
-        if let Ok(answer) = handler().run(blob, 1) {
+        if let Ok(answer) = handler().run(blob, 1, &Watch::default()) {
             prop_assert!(System::decode_answer(&asked, answer).is_ok());
         }
     }

@@ -42,7 +42,8 @@ fn solve(criterion: &mut Criterion, handler: &SolveHandler, n: usize, threads: &
         });
         for (name, choice) in [("auto", Choice::Auto), ("lu", Choice::Lu), ("mixed", Choice::Mixed)] {
             group.bench_function(BenchmarkId::new(name, threads), |bencher| {
-                bencher.iter(|| handler.solve(&system, choice, threads));
+                let system = system.clone().by(choice);
+                bencher.iter(|| handler.solve(&system, threads, &Watch::default()));
             });
         }
     }
@@ -65,7 +66,10 @@ fn around(criterion: &mut Criterion, handler: &SolveHandler) {
     group.bench_function("run 100", |bencher| bencher.iter(|| handler.run(task.clone(), 1, &Watch::default())));
     let many = System::random(1000, 1000, 1);
     for (name, choice) in [("lu 1000 rhs", Choice::Lu), ("mixed 1000 rhs", Choice::Mixed)] {
-        group.sample_size(10).bench_function(name, |bencher| bencher.iter(|| handler.solve(&many, choice, 1)));
+        group.sample_size(10).bench_function(name, |bencher| {
+            let many = many.clone().by(choice);
+            bencher.iter(|| handler.solve(&many, 1, &Watch::default()))
+        });
     }
     group.finish();
 }

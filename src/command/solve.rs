@@ -72,7 +72,7 @@ impl Input {
             Input::Random(random) => Ok(Job::Random(random)),
             Input::Files { a, b, x } => {
                 files::check_output(&x)?;
-                Ok(Job::System { system: System { a: files::read(&a)?, b: files::read(&b)? }, x })
+                Ok(Job::System { system: System::new(files::read(&a)?, files::read(&b)?), x })
             }
         }
     }
@@ -110,7 +110,7 @@ async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationTok
     let each = if how.format == Format::Binary { 8 } else { 25 };
     let bytes = |numbers: usize| (numbers as u64).saturating_mul(each);
     let (payload, answer) = (bytes(n.saturating_mul(n + nrhs)), bytes(n.saturating_mul(nrhs)));
-    let mut run = Run::new(boss, count, flops(n, nrhs));
+    let mut run = Run::new(boss, count, flops(n, n, nrhs));
     let mut pace = Pace::new(payload);
     let mut outcomes = FuturesUnordered::new();
     let mut next = 0;
@@ -136,7 +136,7 @@ async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationTok
 /// Solves one system and gives its solution, if there is one.
 async fn one(boss: &Boss, system: System, how: Submit, stop: &CancellationToken) -> (Report, Option<Solution>) {
     let (n, nrhs) = (system.a.rows(), system.b.cols());
-    let mut run = Run::new(boss, 1, flops(n, nrhs));
+    let mut run = Run::new(boss, 1, flops(n, n, nrhs));
     let mut solution = None;
     match boss.submit(system, how).await {
         Ok(ticket) => {

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::method::{self, Choice, Problem};
+use super::method::{self, How, Problem};
 use super::scratch::Pool;
 use super::{Order, System, flops};
+use crate::task::Watch;
 
 /// Sizes timed: the first always, the second while time is left.
 const SIZES: [usize; 2] = [640, 1280];
@@ -36,7 +37,7 @@ pub(super) fn run(max_threads: usize, pool: &Pool) -> Calibration {
         }
         let system = System::random(n, 1, n as u64);
         let one = seconds(&system, 1, pool, start);
-        result.gflops = flops(n, 1) / one / 1e9;
+        result.gflops = flops(n, n, 1) / one / 1e9;
         if max_threads > 1 {
             let efficiency = one / (max_threads as f64 * seconds(&system, max_threads, pool, start));
             // What is lost to threads grows slower than the work: efficiency = 1 / (1 + c / n).
@@ -52,12 +53,13 @@ pub(super) fn run(max_threads: usize, pool: &Pool) -> Calibration {
 fn seconds(system: &System, threads: usize, pool: &Pool, start: Instant) -> f64 {
     let n = system.a.rows();
     let (a, b) = (system.a.as_slice(), system.b.as_slice());
-    let problem = Problem { n, nrhs: 1, a, a_order: Order::ColMajor, b, b_order: Order::ColMajor };
+    let (a_order, b_order) = (Order::ColMajor, Order::ColMajor);
+    let problem = Problem { rows: n, cols: n, nrhs: 1, a, a_order, b, b_order };
     let mut best = f64::INFINITY;
     for _ in 0..3 {
         let begin = Instant::now();
         // What it comes to is of no interest: a random matrix is not singular.
-        let _ = method::solve(&problem, Choice::Auto, threads, pool);
+        let _ = method::solve(&problem, How::default(), threads, &Watch::default(), pool);
         best = best.min(begin.elapsed().as_secs_f64());
         if start.elapsed() > 2 * BUDGET {
             break;

@@ -3,10 +3,11 @@
 //! Parameters and payload come from outside: everything is checked here, before LAPACK sees a pointer.
 
 use super::calibrate::{self, Calibration};
-use super::kernel::{Kernel, NAME, Pivots, ZeroPivot};
-use super::method::{self, Choice, Problem};
+use super::certificate::Certificate;
+use super::kernel::{Broken, Kernel, NAME, Op, Pivots, Stage};
+use super::method::{self, Problem};
 use super::panel::PANEL_COLUMNS;
-use super::params::{AnswerParams, Certificate, TaskParams};
+use super::params::{AnswerParams, TaskParams};
 use super::scratch::Pool;
 use super::{Matrix, Solution, System, flops, json, one_piece};
 use crate::task::{Blob, Format, Handler, Kind, Plan, Task, TaskError, Watch, f64_from_bytes, f64_into_bytes};
@@ -39,15 +40,15 @@ impl SolveHandler {
         NAME
     }
 
-    /// Solves a system right here, on `threads` threads, by a method of choice.
+    /// Solves a system right here, on `threads` threads, under a watch.
     ///
     /// # Errors
-    /// As [`System::check`], and [`TaskError::Singular`].
-    pub fn solve(&self, system: &System, choice: Choice, threads: usize) -> Result<Solution, TaskError> {
+    /// As [`System::check`], [`TaskError::Singular`], and what the watch says.
+    pub fn solve(&self, system: &System, threads: usize, watch: &Watch) -> Result<Solution, TaskError> {
         system.check_shapes()?;
-        let (x, certificate) =
-            self.compute(system.params(), system.a.as_slice(), system.b.as_slice(), choice, threads)?;
-        let x = Matrix::new(system.b.rows(), system.b.cols(), system.b.order(), x)?;
+        let params = system.params();
+        let (x, certificate) = self.compute(params, system.a.as_slice(), system.b.as_slice(), threads, watch)?;
+        let x = Matrix::new(params.n, params.nrhs, system.b.order(), x)?;
         let x = if system.b.is_vector() { x.into_vector()? } else { x };
         Ok(Solution { x, certificate })
     }
@@ -57,44 +58,43 @@ impl SolveHandler {
         params: TaskParams,
         a: &[f64],
         b: &[f64],
-        choice: Choice,
         threads: usize,
+        watch: &Watch,
     ) -> Result<(Vec<f64>, Certificate), TaskError> {
-        let TaskParams { n, nrhs, a_order, b_order, .. } = params;
-        method::solve(&Problem { n, nrhs, a, a_order, b, b_order }, choice, threads, &self.pool)
+        let TaskParams { m: rows, n: cols, nrhs, a_order, b_order, how, .. } = params;
+        method::solve(&Problem { rows, cols, nrhs, a, a_order, b, b_order }, how, threads, watch, &self.pool)
     }
 
-    fn run_binary(&self, task: Blob, threads: usize) -> Result<Blob, TaskError> {
+    fn run_binary(&self, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError> {
         let params = TaskParams::from_bytes(&task.params)?;
         params.check_payload(task.payload_bytes())?;
         let payload = one_piece(task.payload);
         let numbers = f64_from_bytes(&payload)?;
-        let (a, b) = numbers.split_at(params.n * params.n);
-        let (x, certificate) = self.compute(params, a, b, Choice::Auto, threads)?;
+        let (a, b) = numbers.split_at(params.m * params.n);
+        let (x, certificate) = self.compute(params, a, b, threads, watch)?;
         let answer = answer_params(params, certificate);
         Ok(Blob { format: Format::Binary, params: answer.to_bytes(), payload: vec![f64_into_bytes(x)] })
     }
 
-    fn run_json(&self, task: Blob, threads: usize) -> Result<Blob, TaskError> {
+    fn run_json(&self, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError> {
         let system = json::read_task(&one_piece(task.payload))?;
         system.check_shapes()?;
         let params = system.params();
         if !task.params.is_empty() {
-            let TaskParams { n, nrhs, .. } = TaskParams::from_bytes(&task.params)?;
-            if (n, nrhs) != (params.n, params.nrhs) {
+            let said = TaskParams::from_bytes(&task.params)?;
+            let shape = |params: TaskParams| (params.m, params.n, params.nrhs);
+            if shape(said) != shape(params) {
                 return Err(TaskError::Invalid(format!(
-                    "the parameters say n = {n}, nrhs = {nrhs}; the JSON has n = {}, nrhs = {}",
-                    params.n, params.nrhs
+                    "the parameters say (m, n, nrhs) = {:?}, the JSON has {:?}",
+                    shape(said),
+                    shape(params)
                 )));
             }
         }
-        let solution = self.solve(&system, Choice::Auto, threads)?;
+        let solution = self.solve(&system, threads, watch)?;
+        let payload = vec![json::write_answer(&solution)?.into()];
         let answer = answer_params(params, solution.certificate);
-        Ok(Blob {
-            format: Format::Json,
-            params: answer.to_bytes(),
-            payload: vec![json::write_answer(&solution)?.into()],
-        })
+        Ok(Blob { format: Format::Json, params: answer.to_bytes(), payload })
     }
 }
 
@@ -113,57 +113,76 @@ impl Handler for SolveHandler {
     }
 
     fn plan(&self, format: Format, params: &[u8], payload_bytes: u64, threads: usize) -> Result<Plan, TaskError> {
-        let (n, nrhs, memory_bytes) = match format {
+        let Shape { m, n, nrhs, reproducible, memory_bytes } = match format {
             Format::Binary => {
                 let params = TaskParams::from_bytes(params)?;
                 params.check_payload(payload_bytes)?;
-                (params.n, params.nrhs, payload_bytes.saturating_add(working_bytes(params.n, params.nrhs)))
+                let TaskParams { m, n, nrhs, how, .. } = params;
+                let memory_bytes = payload_bytes.saturating_add(working_bytes(m, n, nrhs));
+                Shape { m, n, nrhs, reproducible: how.reproducible, memory_bytes }
             }
             Format::Json => plan_json(params, payload_bytes)?,
         };
-        // The n of the system with one right-hand side that is as much work as this one.
-        let equivalent = (1.5 * flops(n, nrhs)).cbrt();
-        let parallel = threads > 1 && equivalent >= self.calibration.parallel_from as f64;
+        // The n of the square system with one right-hand side that is as much work as this one.
+        let equivalent = (1.5 * flops(m, n, nrhs)).cbrt();
+        let parallel = threads > 1 && !reproducible && equivalent >= self.calibration.parallel_from as f64;
         Ok(Plan { memory_bytes, threads: if parallel { threads } else { 1 } })
     }
 
-    fn run(&self, task: Blob, threads: usize, _: &Watch) -> Result<Blob, TaskError> {
+    fn run(&self, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError> {
         match task.format {
-            Format::Binary => self.run_binary(task, threads),
-            Format::Json => self.run_json(task, threads),
+            Format::Binary => self.run_binary(task, threads, watch),
+            Format::Json => self.run_json(task, threads, watch),
         }
     }
 }
 
-/// Memory of a run beyond A and B: X, the factors in f64 (the mixed method takes half, and all of it only if it gives
-/// up), pivots, and the panels. All saturating: a figure no machine has is refused by whoever reserves it.
-fn working_bytes(n: usize, nrhs: usize) -> u64 {
-    let (n, nrhs) = (n as u64, nrhs as u64);
-    let columns = nrhs.min(PANEL_COLUMNS as u64);
-    let numbers =
-        n.saturating_mul(n).saturating_add(n.saturating_mul(nrhs)).saturating_add(n.saturating_mul(4 * columns));
-    numbers.saturating_mul(8).saturating_add(n.saturating_mul(16)).saturating_add(64 << 10)
+/// What a plan is made from.
+struct Shape {
+    m: usize,
+    n: usize,
+    nrhs: usize,
+    reproducible: bool,
+    memory_bytes: u64,
 }
 
-/// n, nrhs and memory of a task in JSON: near the truth with parameters; without, for the hungriest system that so few
+/// Memory of a run beyond A and B: X, the factors in f64 (the mixed methods take half, and all of it only if they give
+/// up), pivots, and the panels; all of B again for least squares. All saturating: a figure no machine has is refused by
+/// whoever reserves it.
+fn working_bytes(m: usize, n: usize, nrhs: usize) -> u64 {
+    let (m, n, nrhs) = (m as u64, n as u64, nrhs as u64);
+    let height = m.max(n);
+    let columns = nrhs.clamp(2, PANEL_COLUMNS as u64);
+    let copies = if m == n { 0 } else { height.saturating_mul(nrhs) };
+    let numbers = m
+        .saturating_mul(n)
+        .saturating_add(n.saturating_mul(nrhs))
+        .saturating_add(copies)
+        .saturating_add(height.saturating_mul(4 * columns));
+    numbers.saturating_mul(8).saturating_add(height.saturating_mul(48)).saturating_add(64 << 10)
+}
+
+/// Shape and memory of a task in JSON: near the truth with parameters; without, for the hungriest system that so few
 /// bytes can hold, two for each number. A foreign client with a large task had better send parameters.
-fn plan_json(params: &[u8], payload_bytes: u64) -> Result<(usize, usize, u64), TaskError> {
+fn plan_json(params: &[u8], payload_bytes: u64) -> Result<Shape, TaskError> {
     let most = payload_bytes / 2;
-    let (n, nrhs, numbers, working, answer) = if params.is_empty() {
+    let (mut shape, numbers, working, answer) = if params.is_empty() {
         let n = (most as f64).sqrt() as usize;
-        (n, 1, most, working_bytes(n, PANEL_COLUMNS), json::answer_bytes(n, n))
+        let shape = Shape { m: n, n, nrhs: 1, reproducible: false, memory_bytes: 0 };
+        (shape, most, working_bytes(n, n, PANEL_COLUMNS), json::answer_bytes(n, n))
     } else {
         let params = TaskParams::from_bytes(params)?;
-        let TaskParams { n, nrhs, .. } = params;
+        let TaskParams { m, n, nrhs, how, .. } = params;
         let numbers = params.numbers().filter(|&numbers| numbers <= most).ok_or_else(|| {
-            TaskError::Invalid(format!("{payload_bytes} bytes of JSON are too few for n = {n}, nrhs = {nrhs}"))
+            TaskError::Invalid(format!("{payload_bytes} bytes of JSON are too few for {m} x {n} and nrhs = {nrhs}"))
         })?;
-        (n, nrhs, numbers, working_bytes(n, nrhs), json::answer_bytes(n, nrhs))
+        let shape = Shape { m, n, nrhs, reproducible: how.reproducible, memory_bytes: 0 };
+        (shape, numbers, working_bytes(m, n, nrhs), json::answer_bytes(n, nrhs))
     };
     // The text; the numbers read, twice while their vector moves to a larger place; the rest of the run; the answer.
-    let memory =
+    shape.memory_bytes =
         payload_bytes.saturating_add(numbers.saturating_mul(16)).saturating_add(working).saturating_add(answer);
-    Ok((n, nrhs, memory))
+    Ok(shape)
 }
 
 /// LU with partial pivoting and the solution, both in place, column-major, on `threads` threads, and nothing else: no
@@ -177,7 +196,26 @@ fn plan_json(params: &[u8], payload_bytes: u64) -> Result<(usize, usize, u64), T
 pub fn gesv(n: usize, a: &mut [f64], b: &mut [f64], threads: usize) -> Result<(), TaskError> {
     let kernel = Kernel::with_threads(threads);
     let mut pivots = Pivots::default();
-    kernel.factor(n, a, &mut pivots).map_err(|ZeroPivot(pivot)| TaskError::Singular { pivot })?;
-    kernel.solve(super::kernel::Op::Plain, n, a, &mut pivots, b);
+    let stage = Stage { watch: &Watch::default(), whole: 1.0 };
+    kernel.factor(n, a, &mut pivots, stage).map_err(|broken| match broken {
+        Broken::At(pivot) => TaskError::Singular { pivot },
+        Broken::Stopped(reason) => reason,
+    })?;
+    kernel.solve(Op::Plain, n, a, &mut pivots, b);
+    Ok(())
+}
+
+/// Cholesky of the lower triangle and the solution, as [`gesv`]: LAPACK's `dposv`, for benches to compare with.
+///
+/// # Errors
+/// [`TaskError::Invalid`] if A is not positive definite.
+///
+/// # Panics
+/// If `a` is not n x n or `b` not a multiple of n long.
+pub fn posv(n: usize, a: &mut [f64], b: &mut [f64], threads: usize) -> Result<(), TaskError> {
+    let kernel = Kernel::with_threads(threads);
+    let stage = Stage { watch: &Watch::default(), whole: 1.0 };
+    kernel.cholesky(n, a, stage).map_err(|_| TaskError::Invalid("A is not positive definite".to_owned()))?;
+    kernel.cholesky_solve(n, a, b);
     Ok(())
 }

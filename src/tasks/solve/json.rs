@@ -1,8 +1,9 @@
 //! The JSON form of a system and of its solution, for clients that have no binary arrays.
 //!
-//! Task: `{"a": [[row], [row], ...], "b": [..]}`, or `b` as rows like `a`. Answer: `{"x": [..] or [[..], ..],
-//! "certificate": {"method": "lu" | "mixed", "backward_error": .., "factor_seconds": .., "solve_seconds": ..,
-//! "iterations": .., "threads": ..}}`. Every bit of a finite f64 survives; NaN and infinity do not exist in JSON.
+//! Task: `{"a": [[row], [row], ...], "b": [..]}`, or `b` as rows like `a`; if wanted `"method"` ("auto", "lu", "mixed",
+//! "cholesky", "triangular" or "lstsq") and `"reproducible"` (true or false). Answer: `{"x": [..] or [[..], ..],
+//! "certificate": {..}}` with the fields of [`Certificate`]. Every bit of a finite f64 survives; NaN and infinity do not
+//! exist in JSON.
 //! Unknown fields are errors: a misspelt option must not be ignored. Memory grows with what is really there.
 
 use std::fmt;
@@ -11,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, Matrix, Order, Solution, System};
+use super::{Certificate, Choice, How, Matrix, Order, Solution, System};
 use crate::task::TaskError;
 
 /// An f64 in JSON is at most this long: sign, 17 digits, point, exponent, comma.
@@ -31,8 +32,13 @@ pub(super) fn write_task(system: &System) -> Result<Vec<u8>, TaskError> {
     struct Form<'a> {
         a: Rows<'a>,
         b: Rows<'a>,
+        #[serde(skip_serializing_if = "is_default")]
+        method: Choice,
+        #[serde(skip_serializing_if = "is_default")]
+        reproducible: bool,
     }
-    write(&Form { a: Rows(&system.a), b: Rows(&system.b) })
+    let How { method, reproducible } = system.how;
+    write(&Form { a: Rows(&system.a), b: Rows(&system.b), method, reproducible })
 }
 
 /// The JSON form of a solution.
@@ -40,9 +46,13 @@ pub(super) fn write_answer(solution: &Solution) -> Result<Vec<u8>, TaskError> {
     #[derive(Serialize)]
     struct Form<'a> {
         x: Rows<'a>,
-        certificate: Certificate,
+        certificate: &'a Certificate,
     }
-    write(&Form { x: Rows(&solution.x), certificate: solution.certificate })
+    write(&Form { x: Rows(&solution.x), certificate: &solution.certificate })
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn write(form: &impl Serialize) -> Result<Vec<u8>, TaskError> {
@@ -58,9 +68,13 @@ pub(super) fn read_task(bytes: &[u8]) -> Result<System, TaskError> {
         a: Matrix,
         #[serde(deserialize_with = "matrix_b")]
         b: Matrix,
+        #[serde(default)]
+        method: Choice,
+        #[serde(default)]
+        reproducible: bool,
     }
-    let Form { a, b } = read("system {\"a\": [[..], ..], \"b\": [..]}", bytes)?;
-    Ok(System { a, b })
+    let Form { a, b, method, reproducible } = read("system {\"a\": [[..], ..], \"b\": [..]}", bytes)?;
+    Ok(System { a, b, how: How { method, reproducible } })
 }
 
 /// Reads a solution.
@@ -285,6 +299,7 @@ mod tests {
         assert!(refusal(r#"{"a": [[1]], "b": [1, [2]]}"#).contains("row 1 is a row of 1, row 0 is a number"));
         assert!(refusal(r#"{"a": [1], "b": [1]}"#).contains("list of rows"));
         assert!(refusal(r#"{"a": [[1]], "b": [1], "methd": 1}"#).contains("methd"));
+        assert!(refusal(r#"{"a": [[1]], "b": [1], "method": "qr"}"#).contains("lstsq"));
         assert!(refusal(r#"{"a": [[NaN]], "b": [1]}"#).contains("line 1"));
         assert!(refusal(r#"{"a": [[1e999]], "b": [1]}"#).contains("out of range"));
         assert!(refusal(r#"{"a": [[1]]}"#).contains("missing field `b`"));
@@ -300,25 +315,31 @@ mod tests {
             let number = |bits: u64| Some(f64::from_bits(bits)).filter(|v| v.is_finite()).unwrap_or(-0.0);
             let numbers = vec![number(bits), number(other), 0.1, -0.0, 5e-324, f64::MAX];
             let certificate = Certificate {
-                method: Method::Mixed,
+                method: Method::MixedCholesky,
+                tried: vec![Method::Mixed, Method::Lu],
                 backward_error: 1e-17,
-                factor_seconds: 0.1,
-                solve_seconds: 0.2,
+                rcond: 1e-3,
+                forward_error_bound: None,
                 iterations: 3,
                 threads: 2,
+                factor_seconds: 0.1,
+                solve_seconds: 0.2,
+                reproducible: Some("mkl".into()),
             };
             for order in [Order::RowMajor, Order::ColMajor] {
                 let x = Matrix::new(2, 3, order, numbers.clone()).unwrap();
-                let solution = Solution { x: x.clone(), certificate };
+                let solution = Solution { x: x.clone(), certificate: certificate.clone() };
                 let text = write_answer(&solution).unwrap();
                 prop_assert!(text.len() as u64 <= answer_bytes(2, 3));
                 let back = read_answer(&text).unwrap();
-                prop_assert_eq!(back.certificate, certificate);
+                prop_assert_eq!(&back.certificate, &certificate);
                 for (a, b) in back.x.view().iter().zip(x.view()) {
                     prop_assert_eq!(a.to_bits(), b.to_bits());
                 }
             }
-            let system = System { a: Matrix::new(1, 6, Order::RowMajor, numbers.clone()).unwrap(), b: Matrix::vector(numbers) };
+            let a = Matrix::new(1, 6, Order::RowMajor, numbers.clone()).unwrap();
+            let how = How { method: Choice::Lstsq, reproducible: true };
+            let system = System { a, b: Matrix::vector(numbers), how };
             prop_assert_eq!(read_task(&write_task(&system).unwrap()).unwrap(), system);
         }
 

@@ -21,6 +21,14 @@ pub enum Order {
 }
 
 impl Order {
+    /// That of the transposed matrix, as it lies.
+    pub(super) fn other(self) -> Order {
+        match self {
+            Order::RowMajor => Order::ColMajor,
+            Order::ColMajor => Order::RowMajor,
+        }
+    }
+
     /// Row and column of the element at `position` in memory.
     pub(super) fn locate(self, rows: usize, cols: usize, position: usize) -> (usize, usize) {
         match self {

@@ -1,18 +1,18 @@
-//! LU in f32, refined in f64 against the original A: half the memory traffic and twice the flops of LU in f64.
+//! LU or Cholesky in f32, refined in f64 against the original A: half the memory traffic and twice the flops.
 //!
 //! Refinement (Wilkinson; LAPACK's dsgesv) contracts the error by about cond(A) * 2^-24 a step, so it works up to a
 //! condition of some 10^7. Where it does not, the steps stall, which is seen after one or two of them, and the method
-//! gives up: [`super::lu`] answers then. Invariant: what it calls converged has a backward error at LU's own level.
+//! gives up: [`super::direct`] answers then. Invariant: what it calls converged has a backward error at LU's own level.
 
 use std::time::Instant;
 
-use super::kernel::Kernel;
-use super::method::{Problem, Quality, backward_error, certificate};
-use super::panel;
-use super::params::{Certificate, Method};
-use super::scan::{load, max_abs, power_of_two_scale};
-use super::scratch::{Pool, Scratch};
-use crate::task::TaskError;
+use super::direct::residual;
+use super::kernel::{Broken, Op};
+use super::method::{self, End, Form, Means, Problem, Quality, Solved, backward_error};
+use super::scan::{load, load_lower, max_abs, power_of_two_scale};
+use super::scratch::Scratch;
+use super::{condition, panel};
+use crate::task::{TaskError, Watch};
 
 /// A step that leaves more than this share of the residual has stalled. Ten steps at this rate cost more than LU.
 const STALL: f64 = 0.25;
@@ -21,29 +21,28 @@ const MAX_STEPS: u32 = 12;
 /// Norms of A that f32 takes as they are, leaving room for the products; others are scaled by a power of two.
 const NORMS: std::ops::Range<f64> = 1e-6..1e12;
 
-/// How it ended.
-pub(super) enum End {
-    /// X is there.
-    Converged(Certificate),
-    /// X is not: f32 does not carry this A.
-    GivenUp { iterations: u32 },
-}
-
 /// Fills `x`, in the order of B, if the refinement converges.
 ///
 /// # Errors
 /// [`TaskError::Invalid`] if A is not finite. Singular is for f64 to say: f32 rounding makes zero pivots of its own.
-pub(super) fn solve(problem: &Problem<'_>, kernel: &Kernel, pool: &Pool, x: &mut [f64]) -> Result<End, TaskError> {
-    let mut scratch = pool.take((problem.n * problem.n).div_ceil(2));
-    let result = solve_in(problem, kernel, &mut scratch, x);
-    pool.put(scratch);
+pub(super) fn solve(problem: &Problem<'_>, form: Form, means: Means<'_>, x: &mut [f64]) -> Result<End, TaskError> {
+    let mut scratch = means.pool.take((problem.rows * problem.rows).div_ceil(2));
+    let result = solve_in(problem, form, means, &mut scratch, x);
+    means.pool.put(scratch);
     result
 }
 
-fn solve_in(problem: &Problem<'_>, kernel: &Kernel, scratch: &mut Scratch, x: &mut [f64]) -> Result<End, TaskError> {
-    let start = Instant::now();
-    let n = problem.n;
-    let panel_len = n * panel::columns(problem);
+fn solve_in(
+    problem: &Problem<'_>,
+    form: Form,
+    means: Means<'_>,
+    scratch: &mut Scratch,
+    x: &mut [f64],
+) -> Result<End, TaskError> {
+    let Means { kernel, watch, .. } = means;
+    let n = problem.rows;
+    // At least two columns, which the estimate of the condition takes.
+    let panel_len = n * panel::columns(problem).max(2);
     let half = panel_len.div_ceil(2);
     let (factor, pivots, panels) = scratch.parts((n * n).div_ceil(2), panel_len + half + panel::copies_len(problem));
     let factor: &mut [f32] = &mut bytemuck::cast_slice_mut(factor)[..n * n];
@@ -51,35 +50,64 @@ fn solve_in(problem: &Problem<'_>, kernel: &Kernel, scratch: &mut Scratch, x: &m
     let (d, copies) = panels.split_at_mut(half);
     let d: &mut [f32] = bytemuck::cast_slice_mut(d);
 
-    let threads = kernel.threads();
-    let norm = load(n, problem.a_order, problem.a, 1.0, factor, threads);
-    problem.check_norm(norm)?;
-    let mut scale = 1.0;
-    if !NORMS.contains(&norm) {
-        scale = power_of_two_scale(norm);
-        load(n, problem.a_order, problem.a, scale, factor, threads);
-    }
-    if kernel.factor(n, factor, pivots).is_err() {
-        return Ok(End::GivenUp { iterations: 0 });
+    let (norm, scale) = load_scaled(problem, form, factor, kernel.threads())?;
+    let broken = match form {
+        Form::General => kernel.factor(n, factor, pivots, problem.stage(watch)),
+        Form::Symmetric => kernel.cholesky(n, factor, problem.stage(watch)),
+    };
+    match broken {
+        Ok(()) => {}
+        Err(Broken::Stopped(reason)) => return Err(reason),
+        Err(Broken::At(_)) => return Ok(End::GivenUp { iterations: 0 }),
     }
     let factored = Instant::now();
+    let for_panel = problem.panel_kernel(kernel);
+    let factor = &*factor;
+    let mut inverse = |op: Op, d: &mut [f32]| match form {
+        Form::General => for_panel.solve(op, n, factor, pivots, d),
+        Form::Symmetric => for_panel.cholesky_solve(n, factor, d),
+    };
     let mut worst = Quality::default();
     let mut converged = true;
-    let for_panel = problem.panel_kernel(kernel);
-    panel::for_each(problem, x, copies, |b, x| {
+    panel::for_each(problem, watch, x, copies, |b, x| {
         if converged {
-            let correct = |d: &mut [f32]| for_panel.solve(problem.op(), n, factor, pivots, d);
-            let refined = refine(problem, &for_panel, norm, scale, correct, Panel { b, x, r, d });
+            let correct = |d: &mut [f32]| inverse(problem.op(), d);
+            let residual = |x: &[f64], r: &mut [f64]| residual(problem, form, &for_panel, x, r);
+            let refined = refine(n, norm, scale, watch, Panel { b, x, r, d }, correct, residual)?;
             converged = refined.is_ok();
             worst = worst.worst(refined.unwrap_or_else(|steps| Quality { backward_error: 0.0, iterations: steps }));
         }
         Ok(())
     })?;
-    if converged {
-        Ok(End::Converged(certificate(Method::Mixed, worst, kernel, start, factored)))
-    } else {
-        Ok(End::GivenUp { iterations: worst.iterations })
+    if !converged {
+        return Ok(End::GivenUp { iterations: worst.iterations });
     }
+    let rcond = condition::reciprocal(n, norm, |transposed, x| {
+        let d = &mut d[..x.len()];
+        d.iter_mut().zip(&*x).for_each(|(d, x)| *d = *x as f32);
+        inverse(if transposed { problem.op().transposed() } else { problem.op() }, d);
+        x.iter_mut().zip(d).for_each(|(x, d)| *x = f64::from(*d) * scale);
+        watch.check()
+    })?;
+    let bound = method::bound(problem, worst, rcond);
+    Ok(End::Solved(Solved { method: form.method(true), quality: worst, rcond, bound, factored }))
+}
+
+/// Rounds A, times a power of two that brings it into the range of f32, to `factor`; its norm, and that power.
+fn load_scaled(problem: &Problem<'_>, form: Form, factor: &mut [f32], threads: usize) -> Result<(f64, f64), TaskError> {
+    let n = problem.rows;
+    let mut load_times = |scale: f64| match form {
+        Form::General => load(n, problem.a_order, problem.a, scale, factor, threads),
+        Form::Symmetric => load_lower(n, problem.a, scale, factor, threads),
+    };
+    let norm = load_times(1.0);
+    problem.check_norm(norm)?;
+    if NORMS.contains(&norm) {
+        return Ok((norm, 1.0));
+    }
+    let scale = power_of_two_scale(norm);
+    load_times(scale);
+    Ok((norm, scale))
 }
 
 /// A panel of columns and its working memory: b and x of the same length, r and d at least as long.
@@ -99,16 +127,16 @@ struct Column {
 }
 
 /// Refines x from zero until each column's residual is at rounding level, or says after how many steps it stalled.
-/// `correct` solves with the f32 factors of A times `scale`. A column that is done keeps its x.
+/// `correct` solves with the f32 factors of A times `scale`, `residual` subtracts A x. A column that is done keeps its x.
 fn refine(
-    problem: &Problem<'_>,
-    kernel: &Kernel,
+    n: usize,
     norm: f64,
     scale: f64,
-    mut correct: impl FnMut(&mut [f32]),
+    watch: &Watch,
     panel: Panel<'_>,
-) -> Result<Quality, u32> {
-    let n = problem.n;
+    mut correct: impl FnMut(&mut [f32]),
+    residual: impl Fn(&[f64], &mut [f64]),
+) -> Result<Result<Quality, u32>, TaskError> {
     let Panel { b, x, r, d } = panel;
     let (r, d) = (&mut r[..b.len()], &mut d[..b.len()]);
     // dsgesv's rule: what LU in f64 would leave.
@@ -123,6 +151,7 @@ fn refine(
             let up = power_of_two_scale(column.residual);
             d.iter_mut().zip(r).for_each(|(d, r)| *d = (r * up) as f32);
         }
+        watch.check()?;
         correct(d);
         for ((x, d), column) in x.chunks_exact_mut(n).zip(d.chunks_exact(n)).zip(&columns) {
             if !column.done {
@@ -131,7 +160,7 @@ fn refine(
             }
         }
         r.copy_from_slice(b);
-        kernel.residual(problem.op(), n, problem.a, x, r);
+        residual(x, r);
         quality.iterations = step;
         for ((x, r), column) in x.chunks_exact(n).zip(r.chunks_exact(n)).zip(&mut columns) {
             let (x, r) = (max_abs(x), max_abs(r));
@@ -139,7 +168,7 @@ fn refine(
                 continue;
             }
             if !(x.is_finite() && r.is_finite()) {
-                return Err(step);
+                return Ok(Err(step));
             } else if r / norm <= x * tolerance {
                 column.done = true;
                 let error = backward_error(norm, r, x, column.b);
@@ -147,12 +176,12 @@ fn refine(
             } else if r <= column.residual * STALL {
                 column.residual = r;
             } else {
-                return Err(step);
+                return Ok(Err(step));
             }
         }
         if columns.iter().all(|column| column.done) {
-            return Ok(quality);
+            return Ok(Ok(quality));
         }
     }
-    Err(MAX_STEPS)
+    Ok(Err(MAX_STEPS))
 }

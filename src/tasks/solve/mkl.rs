@@ -2,30 +2,46 @@
 //!
 //! Invariants: every pointer passed comes from a slice whose length was checked against the dimensions just before;
 //! dimensions fit LAPACK's 32-bit integers (lp64). The number of threads is set for the calling thread only, and put
-//! back when the [`Kernel`] goes.
+//! back when the [`Kernel`] goes. A factorisation stops for its own watch and for no other, whatever threads it runs on.
 #![allow(unsafe_code, reason = "LAPACK and BLAS are foreign functions; each call states why it is sound")]
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int};
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 // Nothing of it is named: it makes the linker take MKL.
 use intel_mkl_src as _;
-use lapack_sys::{dgetrs_, sgetrs_};
-use ndarray_linalg::{Lapack, MatrixLayout};
+use lapack_sys::{dgels_, dgetrs_, dpotrs_, sgetrs_, spotrs_};
+use ndarray_linalg::{Lapack, MatrixLayout, UPLO};
 
-use super::kernel::{Op, ZeroPivot};
+use super::kernel::{Broken, Factorisation, Op, Stage, Triangle};
+use crate::task::Watch;
 
 /// Which kernel this build uses.
 pub(in crate::tasks::solve) const NAME: &str = "mkl";
+
+type Progress = extern "C" fn(*const c_int, *const c_int, *const c_char, c_int) -> c_int;
 
 // Declared by hand: lapack-sys has LAPACK only, and MKL's service functions are in no Rust crate.
 unsafe extern "C" {
     /// `mkl_service.h`: threads for the calling thread, 0 for the global setting; returns what was set before.
     #[link_name = "MKL_Set_Num_Threads_Local"]
     fn mkl_set_num_threads_local(threads: c_int) -> c_int;
+    /// `mkl_service.h`: the branch of conditional numerical reproducibility. Only before any other call of MKL.
+    #[link_name = "MKL_CBWR_Set"]
+    fn mkl_cbwr_set(branch: c_int) -> c_int;
+    /// `mkl_service.h`: the branch that this CPU would get.
+    #[link_name = "MKL_CBWR_Get_Auto_Branch"]
+    fn mkl_cbwr_get_auto_branch() -> c_int;
+    /// What LAPACK's factorisations call with (thread, step, name, length of name); a return other than 0 stops them.
+    fn mkl_set_progress(hook: Progress) -> Option<Progress>;
     /// `omp.h` of libiomp5: how long the calling thread's team spins after a parallel region, in ms.
     fn kmp_set_blocktime(ms: c_int);
+    fn omp_set_default_device(device: c_int);
+    fn omp_get_default_device() -> c_int;
     fn dgemv_(
         trans: *const c_char,
         m: *const c_int,
@@ -54,6 +70,41 @@ unsafe extern "C" {
         c: *mut f64,
         ldc: *const c_int,
     );
+    fn dsymv_(
+        uplo: *const c_char,
+        n: *const c_int,
+        alpha: *const f64,
+        a: *const f64,
+        lda: *const c_int,
+        x: *const f64,
+        incx: *const c_int,
+        beta: *const f64,
+        y: *mut f64,
+        incy: *const c_int,
+    );
+    fn dtrsv_(
+        uplo: *const c_char,
+        trans: *const c_char,
+        diag: *const c_char,
+        n: *const c_int,
+        a: *const f64,
+        lda: *const c_int,
+        x: *mut f64,
+        incx: *const c_int,
+    );
+    fn dtrsm_(
+        side: *const c_char,
+        uplo: *const c_char,
+        trans: *const c_char,
+        diag: *const c_char,
+        m: *const c_int,
+        n: *const c_int,
+        alpha: *const f64,
+        a: *const f64,
+        lda: *const c_int,
+        b: *mut f64,
+        ldb: *const c_int,
+    );
 }
 
 /// MKL on the calling thread with a number of threads, until dropped.
@@ -75,59 +126,156 @@ impl Pivots {
     }
 }
 
-/// `getrf` (through ndarray-linalg) and `getrs` in one precision. ndarray-linalg solves for one right-hand side at a time,
-/// ten times slower than `getrs` for a few hundred, so that one is called straight.
+type Getrs<T> = unsafe extern "C" fn(
+    *const c_char,
+    *const c_int,
+    *const c_int,
+    *const T,
+    *const c_int,
+    *const c_int,
+    *mut T,
+    *const c_int,
+    *mut c_int,
+);
+
+type Potrs<T> = unsafe extern "C" fn(
+    *const c_char,
+    *const c_int,
+    *const c_int,
+    *const T,
+    *const c_int,
+    *mut T,
+    *const c_int,
+    *mut c_int,
+);
+
+/// One precision: `getrf` and `potrf` through ndarray-linalg. That solves for one right-hand side at a time, ten times
+/// slower than `getrs` for a few hundred, so `getrs` and `potrs` are called straight.
 pub(in crate::tasks::solve) trait Real: bytemuck::Pod + Lapack {
     #[doc(hidden)]
-    #[allow(clippy::type_complexity, reason = "LAPACK's signature, written once")]
-    const GETRS: unsafe extern "C" fn(
-        *const c_char,
-        *const c_int,
-        *const c_int,
-        *const Self,
-        *const c_int,
-        *const c_int,
-        *mut Self,
-        *const c_int,
-        *mut c_int,
-    );
+    const GETRS: Getrs<Self>;
+    #[doc(hidden)]
+    const POTRS: Potrs<Self>;
 }
 
 impl Real for f32 {
-    const GETRS: unsafe extern "C" fn(
-        *const c_char,
-        *const c_int,
-        *const c_int,
-        *const f32,
-        *const c_int,
-        *const c_int,
-        *mut f32,
-        *const c_int,
-        *mut c_int,
-    ) = sgetrs_;
+    const GETRS: Getrs<f32> = sgetrs_;
+    const POTRS: Potrs<f32> = spotrs_;
 }
 
 impl Real for f64 {
-    const GETRS: unsafe extern "C" fn(
-        *const c_char,
-        *const c_int,
-        *const c_int,
-        *const f64,
-        *const c_int,
-        *const c_int,
-        *mut f64,
-        *const c_int,
-        *mut c_int,
-    ) = dgetrs_;
+    const GETRS: Getrs<f64> = dgetrs_;
+    const POTRS: Potrs<f64> = dpotrs_;
 }
 
 thread_local! {
     static BLOCKTIME_SET: Cell<bool> = const { Cell::new(false) };
 }
 
+static STARTED: Once = Once::new();
+
+/// Process-wide settings, before MKL's first computation.
+fn start() {
+    STARTED.call_once(|| {
+        // SAFETY: `hook` has the signature that MKL documents and does not unwind; the other takes and returns a plain
+        // integer. Both only change MKL's settings.
+        unsafe {
+            mkl_set_progress(hook);
+            // The same bits from run to run for the same CPU family and number of threads, whatever the addresses.
+            // Measured: no slower. It can only fail if some other part of the process has used MKL before.
+            mkl_cbwr_set(CBWR_AUTO);
+        }
+    });
+}
+
+const CBWR_AUTO: c_int = 2;
+
+/// Under what the same bits come out of the same task: the code path, which is that of the CPU.
+pub(in crate::tasks::solve) fn setting() -> String {
+    start();
+    // SAFETY: takes nothing, returns a plain integer.
+    let branch = unsafe { mkl_cbwr_get_auto_branch() };
+    let name = match branch {
+        3 => "compatible".to_owned(),
+        4 => "sse2".to_owned(),
+        8 => "sse4.2".to_owned(),
+        10 => "avx2".to_owned(),
+        12 => "avx512".to_owned(),
+        14 => "avx512-e1".to_owned(),
+        15 => "avx10".to_owned(),
+        other => other.to_string(),
+    };
+    format!("mkl cbwr {name}")
+}
+
+/// A factorisation that runs under a watch.
+struct Running {
+    watch: Watch,
+    whole: f64,
+    kind: Factorisation,
+    columns: f64,
+}
+
+static RUNNING: Mutex<BTreeMap<c_int, Running>> = Mutex::new(BTreeMap::new());
+static NEXT_JOB: AtomicI32 = AtomicI32::new(0);
+/// Far above any number of devices.
+const FIRST_JOB: c_int = 1 << 20;
+
+fn running() -> MutexGuard<'static, BTreeMap<c_int, Running>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the calling thread's factorisations known to [`hook`] until dropped.
+///
+/// The hook is one for the process, and MKL calls it on whichever thread of its OpenMP team comes by, so a thread-local of
+/// the caller would not be seen. What a team does inherit from the thread that starts it are OpenMP's internal control
+/// variables (5.2, section 2.3): the number of the job travels in the one that nothing on a CPU reads, the default device.
+struct Job {
+    id: c_int,
+    previous: c_int,
+}
+
+impl Job {
+    fn begin(stage: Stage<'_>, kind: Factorisation, columns: usize) -> Self {
+        let id = FIRST_JOB + (NEXT_JOB.fetch_add(1, Relaxed) & 0x3fff_ffff);
+        running().insert(id, Running { watch: stage.watch.clone(), whole: stage.whole, kind, columns: columns as f64 });
+        // SAFETY: takes and returns plain integers, and changes only a setting of the calling thread.
+        let previous = unsafe {
+            let previous = omp_get_default_device();
+            omp_set_default_device(id);
+            previous
+        };
+        Job { id, previous }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // SAFETY: as in `begin`.
+        unsafe { omp_set_default_device(self.previous) };
+        running().remove(&self.id);
+    }
+}
+
+/// Called by MKL in the middle of a factorisation with the columns done so far; stops it by returning other than 0.
+extern "C" fn hook(_thread: *const c_int, step: *const c_int, _stage: *const c_char, _length: c_int) -> c_int {
+    // SAFETY: takes nothing, returns a plain integer.
+    let id = unsafe { omp_get_default_device() };
+    if id < FIRST_JOB || step.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and MKL documents it as a pointer to an integer that is valid during the call.
+    let step = unsafe { *step };
+    let running = running();
+    let Some(job) = running.get(&id) else { return 0 };
+    job.watch.advance(job.whole * job.kind.share((f64::from(step) / job.columns).clamp(0.0, 1.0)));
+    c_int::from(job.watch.check().is_err())
+}
+
 impl Kernel {
     /// MKL's calls on this thread use `threads` threads until the value is dropped.
     pub(in crate::tasks::solve) fn with_threads(threads: usize) -> Self {
+        start();
         let threads = threads.max(1);
         if !BLOCKTIME_SET.replace(true) {
             // A team that spins for the default 200 ms after each call takes the cores from the transport.
@@ -148,21 +296,27 @@ impl Kernel {
     /// LU with partial pivoting of the n x n matrix `a`, in place.
     ///
     /// # Errors
-    /// [`ZeroPivot`]: U is exactly singular and must not be used.
+    /// [`Broken`]: U is exactly singular, or the watch said to stop.
     pub(in crate::tasks::solve) fn factor<T: Real>(
         &self,
         n: usize,
         a: &mut [T],
         pivots: &mut Pivots,
-    ) -> Result<(), ZeroPivot> {
+        stage: Stage<'_>,
+    ) -> Result<(), Broken> {
         assert_eq!(a.len(), n * n, "A is n x n");
-        match T::lu(MatrixLayout::F { col: int(n), lda: int(n) }, a) {
+        let layout = MatrixLayout::F { col: int(n), lda: int(n) };
+        match watched(stage, Factorisation::Lu, n, || T::lu(layout, a)) {
             Ok(exchanges) => {
                 pivots.0 = exchanges;
                 Ok(())
             }
-            // The one way to fail with a square matrix of legal size. LAPACK's `info` is the first zero of U's diagonal.
-            Err(_) => Err(ZeroPivot((0..n).position(|i| a[i * (n + 1)] == T::zero()).map_or(0, |i| i as u64 + 1))),
+            Err(_) => {
+                stage.watch.check().map_err(Broken::Stopped)?;
+                // The one other way to fail with a square matrix of legal size. LAPACK's `info` is the first zero of U's
+                // diagonal.
+                Err(Broken::At((0..n).position(|i| a[i * (n + 1)] == T::zero()).map_or(0, |i| i as u64 + 1)))
+            }
         }
     }
 
@@ -188,48 +342,177 @@ impl Kernel {
         assert_eq!(info, 0, "getrs refused an argument");
     }
 
-    /// r -= op(A) x, all columns of x and r, n numbers each.
-    pub(in crate::tasks::solve) fn residual(&self, op: Op, n: usize, a: &[f64], x: &[f64], r: &mut [f64]) {
-        assert!(a.len() == n * n && x.len() == r.len() && r.len().is_multiple_of(n), "A n x n, X and R n x nrhs");
-        let (order, nrhs, one) = (int(n), int(r.len() / n), 1);
-        let (minus, plus) = (-1.0, 1.0);
-        if nrhs == 1 {
-            // SAFETY: `a` is n x n, `x` and `r` are n long with stride 1, checked above; `r` is exclusively borrowed.
+    /// Cholesky factorisation L L' of the symmetric n x n matrix whose lower triangle is in `a`, in place.
+    ///
+    /// # Errors
+    /// [`Broken`]: a leading minor is not positive, or the watch said to stop.
+    pub(in crate::tasks::solve) fn cholesky<T: Real>(
+        &self,
+        n: usize,
+        a: &mut [T],
+        stage: Stage<'_>,
+    ) -> Result<(), Broken> {
+        assert_eq!(a.len(), n * n, "A is n x n");
+        let layout = MatrixLayout::F { col: int(n), lda: int(n) };
+        watched(stage, Factorisation::Cholesky, n, || T::cholesky(layout, UPLO::Lower, a)).map_err(|_| {
+            let stopped = stage.watch.check().map_err(Broken::Stopped);
+            // Where it broke down is of no use to anybody: LU is next.
+            stopped.err().unwrap_or(Broken::At(0))
+        })
+    }
+
+    /// Solves A X = B with the factor of [`Kernel::cholesky`]; `b` holds B, n numbers a column, and then X.
+    pub(in crate::tasks::solve) fn cholesky_solve<T: Real>(&self, n: usize, l: &[T], b: &mut [T]) {
+        assert!(l.len() == n * n && b.len().is_multiple_of(n), "factor n x n, B n x nrhs");
+        let (order, nrhs, mut info) = (int(n), int(b.len() / n), 0);
+        // SAFETY: `l` is n x n, `b` is n x nrhs, checked above; `b` is exclusively borrowed, the rest is only read.
+        unsafe {
+            (T::POTRS)(&LOWER, &order, &nrhs, l.as_ptr(), &order, b.as_mut_ptr(), &order, &mut info);
+        }
+        assert_eq!(info, 0, "potrs refused an argument");
+    }
+
+    /// Minimises ||b - op(S) x|| for the stored rows x cols matrix S = `a` of full rank, and of all such x takes the
+    /// shortest. `b` holds max(rows, cols) numbers a column: B in the first ones, then X. In `a` remains the triangle R
+    /// (upper, if rows >= cols) or L (lower) of the QR or LQ factorisation.
+    ///
+    /// # Errors
+    /// [`Broken`]: the triangle has a zero on its diagonal, or the watch said to stop.
+    pub(in crate::tasks::solve) fn least_squares(
+        &self,
+        op: Op,
+        (rows, cols): (usize, usize),
+        a: &mut [f64],
+        b: &mut [f64],
+        stage: Stage<'_>,
+    ) -> Result<(), Broken> {
+        let height = rows.max(cols);
+        assert!(a.len() == rows * cols && b.len().is_multiple_of(height), "A rows x cols, B max(rows, cols) x nrhs");
+        let (m, n, ldb, nrhs) = (int(rows), int(cols), int(height), int(b.len() / height));
+        let mut info = 0;
+        let job = Job::begin(stage, Factorisation::Qr, rows.min(cols));
+        let mut call = |work: &mut [f64], length: c_int| {
+            // SAFETY: `a` is rows x cols and `b` max(rows, cols) x nrhs, checked above, both exclusively borrowed; `work`
+            // is `length` long, or one long for a query (-1), which touches nothing but its first place.
             unsafe {
-                dgemv_(
+                dgels_(
                     &trans(op),
-                    &order,
-                    &order,
-                    &minus,
-                    a.as_ptr(),
-                    &order,
-                    x.as_ptr(),
-                    &one,
-                    &plus,
-                    r.as_mut_ptr(),
-                    &one,
+                    &m,
+                    &n,
+                    &nrhs,
+                    a.as_mut_ptr(),
+                    &m,
+                    b.as_mut_ptr(),
+                    &ldb,
+                    work.as_mut_ptr(),
+                    &length,
+                    &mut info,
+                    1,
                 );
             }
-        } else {
-            // SAFETY: `a` is n x n, `x` and `r` are n x nrhs, all with leading dimension n, checked above; `r` is
-            // exclusively borrowed.
-            unsafe {
+            info
+        };
+        let mut best = [0.0];
+        call(&mut best, -1);
+        let mut work = vec![0.0; best[0] as usize];
+        let length = int(work.len());
+        let info = call(&mut work, length);
+        drop(job);
+        // Stopped inside, it goes on with what is left of the factors.
+        stage.watch.check().map_err(Broken::Stopped)?;
+        assert!(info >= 0, "gels refused an argument");
+        // A matrix of zeros is answered without a factorisation and without a word.
+        match (0..rows.min(cols)).position(|i| a[i * (rows + 1)] == 0.0) {
+            Some(zero) => Err(Broken::At(zero as u64 + 1)),
+            None => Ok(()),
+        }
+    }
+
+    /// Solves op(T) X = B for a triangle of `a`; `b` holds B, n numbers a column, and then X. Nothing is checked: a zero on
+    /// the diagonal gives infinities.
+    pub(in crate::tasks::solve) fn triangular_solve(&self, triangle: Triangle, op: Op, a: &[f64], b: &mut [f64]) {
+        let Triangle { upper, n, stride } = triangle;
+        assert!(stride >= n && a.len() >= stride * (n - 1) + n && b.len().is_multiple_of(n), "A n x n, B n x nrhs");
+        let (uplo, order, lda, nrhs, one) =
+            (if upper { UPPER } else { LOWER }, int(n), int(stride), int(b.len() / n), 1);
+        let (left, not_unit) = (b'L' as c_char, b'N' as c_char);
+        // SAFETY: `a` holds n columns of n numbers, `stride` apart, `b` is n x nrhs, checked above; `b` is exclusively
+        // borrowed, the rest is only read.
+        unsafe {
+            if nrhs == 1 {
+                dtrsv_(&uplo, &trans(op), &not_unit, &order, a.as_ptr(), &lda, b.as_mut_ptr(), &one);
+            } else {
+                dtrsm_(
+                    &left,
+                    &uplo,
+                    &trans(op),
+                    &not_unit,
+                    &order,
+                    &nrhs,
+                    &1.0,
+                    a.as_ptr(),
+                    &lda,
+                    b.as_mut_ptr(),
+                    &order,
+                );
+            }
+        }
+    }
+
+    /// R -= op(S) X for the stored rows x cols matrix S = `a`, all columns of X and R.
+    pub(in crate::tasks::solve) fn residual(
+        &self,
+        op: Op,
+        (rows, cols): (usize, usize),
+        a: &[f64],
+        x: &[f64],
+        r: &mut [f64],
+    ) {
+        let (height, width) = if op == Op::Plain { (rows, cols) } else { (cols, rows) };
+        let nrhs = r.len() / height;
+        assert!(
+            a.len() == rows * cols && x.len() == nrhs * width && r.len() == nrhs * height,
+            "A X and R of one shape"
+        );
+        let (m, n, out, inner, nrhs, one) = (int(rows), int(cols), int(height), int(width), int(nrhs), 1);
+        let (minus, plus) = (-1.0, 1.0);
+        // SAFETY: `a` is rows x cols with leading dimension rows, `x` and `r` have nrhs columns of as many numbers as op(S)
+        // has columns and rows, checked above; `r` is exclusively borrowed.
+        unsafe {
+            if nrhs == 1 {
+                let (a, x, r) = (a.as_ptr(), x.as_ptr(), r.as_mut_ptr());
+                dgemv_(&trans(op), &m, &n, &minus, a, &m, x, &one, &plus, r, &one);
+            } else {
                 dgemm_(
                     &trans(op),
                     &trans(Op::Plain),
-                    &order,
+                    &out,
                     &nrhs,
-                    &order,
+                    &inner,
                     &minus,
                     a.as_ptr(),
-                    &order,
+                    &m,
                     x.as_ptr(),
-                    &order,
+                    &inner,
                     &plus,
                     r.as_mut_ptr(),
-                    &order,
+                    &out,
                 );
             }
+        }
+    }
+
+    /// R -= A X for the symmetric n x n matrix `a`. With one column only its lower triangle is read, half of the memory
+    /// that the other residual would have to see.
+    pub(in crate::tasks::solve) fn symmetric_residual(&self, n: usize, a: &[f64], x: &[f64], r: &mut [f64]) {
+        if r.len() != n {
+            return self.residual(Op::Plain, (n, n), a, x, r);
+        }
+        assert!(a.len() == n * n && x.len() == n, "A n x n, X and R n");
+        let (order, one, minus, plus) = (int(n), 1, -1.0, 1.0);
+        // SAFETY: `a` is n x n, `x` and `r` are n long with stride 1, checked above; `r` is exclusively borrowed.
+        unsafe {
+            dsymv_(&LOWER, &order, &minus, a.as_ptr(), &order, x.as_ptr(), &one, &plus, r.as_mut_ptr(), &one);
         }
     }
 }
@@ -239,6 +522,18 @@ impl Drop for Kernel {
         // SAFETY: takes and returns plain integers, and changes only MKL's setting for this thread.
         unsafe { mkl_set_num_threads_local(self.previous) };
     }
+}
+
+const LOWER: c_char = b'L' as c_char;
+const UPPER: c_char = b'U' as c_char;
+
+/// Factorisations below this size are over before anybody could ask how far they are.
+const WATCHED_FROM: usize = 500;
+
+/// Runs a factorisation under the watch.
+fn watched<T>(stage: Stage<'_>, kind: Factorisation, n: usize, factor: impl FnOnce() -> T) -> T {
+    let _job = (n >= WATCHED_FROM).then(|| Job::begin(stage, kind, n));
+    factor()
 }
 
 fn int(value: usize) -> c_int {

@@ -1,4 +1,4 @@
-//! `solve`: dense systems A X = B in f64, any number of right-hand sides.
+//! `solve`: dense systems A X = B in f64, any number of right-hand sides; least squares where A is not square.
 //!
 //! [`System`] is what one submits, [`Solution`] what comes back, [`SolveHandler`] computes. Layouts of parameters and
 //! payload are in `params.rs`, the JSON form in `json.rs`. Imports only [`crate::task`]; of the two kernels, MKL is named
@@ -6,15 +6,18 @@
 //!
 //! Invariants: a 200 MB A is not copied between a caller's array and the payload, nor between the payload and LAPACK;
 //! what is refused is refused before it is sent; every answer carries its backward error against the A it was asked
-//! about. Limits: n up to 2^31 - 1; A square; finite numbers.
+//! about. Limits: up to 2^31 - 1 rows and columns; finite numbers.
 
 mod calibrate;
+mod certificate;
+mod condition;
+mod direct;
 #[cfg(all(feature = "faer", not(feature = "mkl")))]
 mod faer;
 mod handler;
 mod json;
 mod kernel;
-mod lu;
+mod lstsq;
 mod matrix;
 mod method;
 mod mixed;
@@ -24,33 +27,37 @@ mod panel;
 mod params;
 mod scan;
 mod scratch;
+mod structure;
 #[cfg(test)]
 mod tests;
+mod triangular;
 
 use bytes::{Bytes, BytesMut};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
-pub use self::handler::{SolveHandler, gesv};
+pub use self::certificate::{Certificate, Method};
+pub use self::handler::{SolveHandler, gesv, posv};
 pub use self::matrix::{Matrix, Order};
-pub use self::method::Choice;
+pub use self::method::{Choice, How};
 use self::params::{AnswerParams, TaskParams};
-pub use self::params::{Certificate, Method};
 use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError};
 
-/// A X = B: A is n x n, B a vector of n or a matrix of n x nrhs.
+/// A X = B: A is m x n, B a vector of m or a matrix of m x nrhs. m = n, unless the method is [`Choice::Lstsq`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct System {
     /// A.
     pub a: Matrix,
     /// B. A vector is answered as a vector, a matrix in its own order.
     pub b: Matrix,
+    /// By which method, and whether to the bit.
+    pub how: How,
 }
 
 /// What solves a [`System`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct Solution {
-    /// X, of B's shape and order.
+    /// X, n x nrhs, in B's order; a vector if B is one.
     pub x: Matrix,
     /// How, how well and how fast.
     pub certificate: Certificate,
@@ -59,7 +66,12 @@ pub struct Solution {
 impl System {
     /// A system, not checked yet: see [`System::check`].
     pub fn new(a: impl Into<Matrix>, b: impl Into<Matrix>) -> Self {
-        System { a: a.into(), b: b.into() }
+        System { a: a.into(), b: b.into(), how: How::default() }
+    }
+
+    /// The same system, to be solved by `method`.
+    pub fn by(self, method: Choice) -> Self {
+        System { how: How { method, ..self.how }, ..self }
     }
 
     /// Uniform numbers in [-1, 1), column-major, B a vector if `nrhs` is 1. The same seed gives the same numbers on
@@ -96,54 +108,56 @@ impl System {
         // In one piece, as it will travel.
         let [a, b] = Matrix::pair(n, n, nrhs, numbers)?;
         let b = if nrhs == 1 { b.into_vector()? } else { b };
-        Ok(System { a, b })
+        Ok(System::new(a, b))
     }
 
-    /// Refuses what can't be solved: A empty or not square, B empty or of another height, NaN or infinity.
+    /// Refuses what can't be solved: A empty, or not square without the method for it, B empty or of another height, NaN or infinity.
     ///
     /// # Errors
     /// [`TaskError::Invalid`] with the shapes, or with the place of the first number that is none.
     pub fn check(&self) -> Result<(), TaskError> {
         self.check_shapes()?;
-        let System { a, b } = self;
+        let System { a, b, .. } = self;
         method::check_finite("A", a.rows(), a.cols(), a.order(), a.as_slice())?;
         method::check_finite("B", b.rows(), b.cols(), b.order(), b.as_slice())
     }
 
     fn check_shapes(&self) -> Result<(), TaskError> {
-        let System { a, b } = self;
+        let System { a, b, how } = self;
         let (rows, cols) = (a.rows(), a.cols());
         let problem = if rows == 0 || cols == 0 {
             format!("A is empty ({rows} x {cols})")
-        } else if rows != cols {
-            format!("A is {rows} x {cols}; it must be square")
-        } else if rows > i32::MAX as usize {
-            format!("A has {rows} rows; the limit is {}", i32::MAX)
+        } else if rows.max(cols) > i32::MAX as usize {
+            format!("A is {rows} x {cols}; the limit is {}", i32::MAX)
         } else if b.cols() == 0 || b.rows() == 0 {
             format!("B is empty ({} x {})", b.rows(), b.cols())
         } else if b.rows() != rows {
             format!("B is {} x {} and A {rows} x {cols}; they must have as many rows", b.rows(), b.cols())
         } else {
-            return Ok(());
+            return how.check_shape(rows, cols);
         };
         Err(TaskError::Invalid(problem))
     }
 
     fn params(&self) -> TaskParams {
         TaskParams {
-            n: self.a.rows(),
+            m: self.a.rows(),
+            n: self.a.cols(),
             nrhs: self.b.cols(),
             a_order: self.a.order(),
             b_order: self.b.order(),
             b_is_vector: self.b.is_vector(),
+            how: self.how,
         }
     }
 }
 
-/// Floating point operations of a solution by LU: the factorisation and two triangular solves per right-hand side.
-pub(crate) fn flops(n: usize, nrhs: usize) -> f64 {
-    let (n, nrhs) = (n as f64, nrhs as f64);
-    n * n * (2.0 / 3.0 * n + 2.0 * nrhs)
+/// Floating point operations of a solution by LU: the factorisation and two triangular solves per right-hand side. By QR
+/// where A is not square; the other methods take less, and are counted as if they were LU.
+pub(crate) fn flops(m: usize, n: usize, nrhs: usize) -> f64 {
+    let (long, short, nrhs) = (m.max(n) as f64, m.min(n) as f64, nrhs as f64);
+    let factor = if m == n { 2.0 / 3.0 * short } else { 2.0 * long - 2.0 / 3.0 * short };
+    short * (short * factor + 2.0 * long * nrhs)
 }
 
 impl Task for System {
@@ -153,14 +167,14 @@ impl Task for System {
     fn encode(self, format: Format) -> Result<Encoded, TaskError> {
         self.check()?;
         let params = self.params();
-        let (n, nrhs) = (params.n, params.nrhs);
+        let TaskParams { m, n, nrhs, .. } = params;
         let numbers = n as u64 * nrhs as u64;
         let (payload, answer_bytes) = match format {
             Format::Binary => (self.a.into_payload(self.b), numbers * 8),
             Format::Json => (vec![Bytes::from(json::write_task(&self)?)], json::answer_bytes(n, nrhs)),
         };
         let blob = Blob { format, params: params.to_bytes(), payload };
-        Ok(Encoded { blob, flops: flops(n, nrhs) as u64, answer_bytes })
+        Ok(Encoded { blob, flops: flops(m, n, nrhs) as u64, answer_bytes })
     }
 
     fn decode_answer(task: &[u8], answer: Blob) -> Result<Solution, TaskError> {

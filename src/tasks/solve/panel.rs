@@ -4,7 +4,7 @@
 
 use super::matrix::Order;
 use super::method::Problem;
-use crate::task::TaskError;
+use crate::task::{TaskError, Watch};
 
 /// Columns solved at once: enough for the matrix products to run at full speed, few enough to stay small beside A.
 pub(super) const PANEL_COLUMNS: usize = 128;
@@ -23,27 +23,36 @@ fn in_columns(problem: &Problem<'_>) -> bool {
 
 /// Numbers of working memory that [`for_each`] needs for itself.
 pub(super) fn copies_len(problem: &Problem<'_>) -> usize {
-    if in_columns(problem) { 0 } else { 2 * problem.n * columns(problem) }
+    if in_columns(problem) { 0 } else { 2 * problem.rows * columns(problem) }
 }
 
-/// Calls `solve` with each panel of B, and of X to be filled in, n numbers a column.
+/// Calls `solve` with each panel of B, and of X to be filled in, n numbers a column. For a square A. The watch is asked
+/// before each.
 pub(super) fn for_each(
     problem: &Problem<'_>,
+    watch: &Watch,
     x: &mut [f64],
     copies: &mut [f64],
     mut solve: impl FnMut(&[f64], &mut [f64]) -> Result<(), TaskError>,
 ) -> Result<(), TaskError> {
-    let (n, nrhs) = (problem.n, problem.nrhs);
+    let (n, nrhs) = (problem.rows, problem.nrhs);
+    let factored = problem.stage(watch).whole;
+    let mut solve = |first: usize, b: &[f64], x: &mut [f64]| {
+        watch.advance(factored + (1.0 - factored) * first as f64 / nrhs as f64);
+        watch.check()?;
+        solve(b, x)
+    };
     if in_columns(problem) {
         let panel = n * PANEL_COLUMNS;
-        return problem.b.chunks(panel).zip(x.chunks_mut(panel)).try_for_each(|(b, x)| solve(b, x));
+        let mut panels = problem.b.chunks(panel).zip(x.chunks_mut(panel)).enumerate();
+        return panels.try_for_each(|(index, (b, x))| solve(index * PANEL_COLUMNS, b, x));
     }
     let (b_panel, x_panel) = copies.split_at_mut(n * columns(problem));
     for first in (0..nrhs).step_by(PANEL_COLUMNS) {
         let columns = PANEL_COLUMNS.min(nrhs - first);
         let (b_panel, x_panel) = (&mut b_panel[..n * columns], &mut x_panel[..n * columns]);
         for_each_place(n, nrhs, first, columns, |in_panel, in_rows| b_panel[in_panel] = problem.b[in_rows]);
-        solve(b_panel, x_panel)?;
+        solve(first, b_panel, x_panel)?;
         for_each_place(n, nrhs, first, columns, |in_panel, in_rows| x[in_rows] = x_panel[in_panel]);
     }
     Ok(())
@@ -72,11 +81,12 @@ mod tests {
         let by_rows: Vec<f64> = (0..n * nrhs).map(|at| value(at / nrhs, at % nrhs)).collect();
         let by_columns: Vec<f64> = (0..n * nrhs).map(|at| value(at % n, at / n)).collect();
         for (b, b_order) in [(&by_rows, Order::RowMajor), (&by_columns, Order::ColMajor)] {
-            let problem = Problem { n, nrhs, a: &[], a_order: Order::ColMajor, b, b_order };
+            let a_order = Order::ColMajor;
+            let problem = Problem { rows: n, cols: n, nrhs, a: &[], a_order, b, b_order };
             let mut copies = vec![0.0; copies_len(&problem)];
             let mut x = vec![0.0; n * nrhs];
             let mut seen = 0;
-            for_each(&problem, &mut x, &mut copies, |b, x| {
+            for_each(&problem, &Watch::default(), &mut x, &mut copies, |b, x| {
                 for (at, (b, x)) in b.iter().zip(x).enumerate() {
                     assert_eq!(*b, value(at % n, seen + at / n));
                     *x = -b;

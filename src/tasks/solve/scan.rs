@@ -88,6 +88,61 @@ pub(super) fn load<T: Narrow>(n: usize, order: Order, a: &[f64], scale: f64, out
     }
 }
 
+/// The infinity norm of a rows x cols matrix: NaN or infinite if an element is, or if the sum of a row overflows.
+pub(super) fn norm(rows: usize, cols: usize, order: Order, a: &[f64]) -> f64 {
+    match order {
+        Order::RowMajor => a.chunks_exact(cols).map(sum_abs).fold(0.0, nan_max),
+        Order::ColMajor => {
+            let mut sums = vec![0.0; rows];
+            for column in a.chunks_exact(rows) {
+                sums.iter_mut().zip(column).for_each(|(sum, number)| *sum += number.abs());
+            }
+            sums.into_iter().fold(0.0, nan_max)
+        }
+    }
+}
+
+fn sum_abs(numbers: &[f64]) -> f64 {
+    let (chunks, rest) = numbers.as_chunks::<LANES>();
+    let mut lanes = [0.0_f64; LANES];
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, number)| *lane += number.abs());
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|number| number.abs()).sum::<f64>()
+}
+
+/// As [`load`] for a symmetric matrix, of which only the lower triangle is read and written.
+pub(super) fn load_lower<T: Narrow>(n: usize, a: &[f64], scale: f64, out: &mut [T], threads: usize) -> f64 {
+    let threads = threads.min(a.len() >> 20).max(1);
+    let part = |first: usize, a: &[f64], out: &mut [T]| {
+        let mut sums = vec![0.0; n];
+        let columns = a.chunks_exact(n).zip(out.chunks_exact_mut(n));
+        for (column, (numbers, out)) in (first..).zip(columns) {
+            let below = &mut sums[column..];
+            for ((number, out), sum) in numbers[column..].iter().zip(&mut out[column..]).zip(&mut *below) {
+                *sum += number.abs();
+                *out = T::narrow(number * scale);
+            }
+            // The column below the diagonal is also the row right of it.
+            let mirrored = sum_abs(&numbers[column + 1..]);
+            below[0] += mirrored;
+        }
+        sums
+    };
+    let parts: Vec<Vec<f64>> = if threads == 1 {
+        vec![part(0, a, out)]
+    } else {
+        let lines = n.div_ceil(threads);
+        let part = &part;
+        thread::scope(|scope| {
+            let pieces = a.chunks(lines * n).zip(out.chunks_mut(lines * n)).enumerate();
+            let running: Vec<_> = pieces.map(|(k, (a, out))| scope.spawn(move || part(k * lines, a, out))).collect();
+            running.into_iter().map(|one| one.join().expect("loading numbers does not panic")).collect()
+        })
+    };
+    (0..n).map(|row| parts.iter().map(|part| part[row]).sum()).fold(0.0, nan_max)
+}
+
 fn load_rows<T: Narrow>(n: usize, a: &[f64], scale: f64, out: &mut [T]) -> f64 {
     let mut norm = 0.0;
     for (row, out) in a.chunks_exact(n).zip(out.chunks_exact_mut(n)) {

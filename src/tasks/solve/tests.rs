@@ -14,6 +14,10 @@ fn handler() -> SolveHandler {
     SolveHandler::uncalibrated(NONE)
 }
 
+fn solve(system: &System, choice: Choice, threads: usize) -> Result<Solution, TaskError> {
+    handler().solve(&system.clone().by(choice), threads, &Watch::default())
+}
+
 fn reordered(matrix: &Matrix, order: Order) -> Matrix {
     if matrix.is_vector() || matrix.order() == order {
         return matrix.clone();
@@ -47,7 +51,7 @@ fn backward_error(system: &System, x: &Matrix) -> f64 {
 }
 
 fn check(system: &System, choice: Choice) -> Solution {
-    let solution = handler().solve(system, choice, 1).unwrap();
+    let solution = solve(&system, choice, 1).unwrap();
     let (n, error) = (system.a.rows() as f64, backward_error(system, &solution.x));
     let bound = 4.0 * n * f64::EPSILON;
     let claimed = solution.certificate.backward_error;
@@ -82,7 +86,7 @@ fn auto_takes_mixed_from_its_size_on_and_threads_change_nothing_but_speed() {
     let system = System::random(1500, 2, 6);
     assert_eq!(check(&system, Choice::Auto).certificate.method, Method::Mixed);
     for (choice, threads) in [(Choice::Lu, 2), (Choice::Mixed, 2), (Choice::Mixed, 3)] {
-        let solution = handler().solve(&system, choice, threads).unwrap();
+        let solution = solve(&system, choice, threads).unwrap();
         assert_eq!(solution.certificate.threads as usize, threads);
         assert!(backward_error(&system, &solution.x) < 1e-12);
     }
@@ -92,13 +96,13 @@ fn auto_takes_mixed_from_its_size_on_and_threads_change_nothing_but_speed() {
 fn an_exactly_singular_matrix_is_named_with_its_pivot() {
     for (n, zero) in [(1, 0), (5, 2), (100, 99), (600, 123)] {
         for order in [Order::RowMajor, Order::ColMajor] {
-            let System { a, b } = System::random(n, 1, 8);
+            let System { a, b, .. } = System::random(n, 1, 8);
             let mut numbers = a.into_vec();
             // A column of A if column-major, a row if row-major: the stored line that can't get a pivot.
             numbers[zero * n..][..n].fill(0.0);
-            let system = System { a: Matrix::new(n, n, order, numbers).unwrap(), b };
+            let system = System::new(Matrix::new(n, n, order, numbers).unwrap(), b);
             for choice in [Choice::Lu, Choice::Mixed, Choice::Auto] {
-                let error = handler().solve(&system, choice, 1).unwrap_err();
+                let error = solve(&system, choice, 1).unwrap_err();
                 assert_eq!(error, TaskError::Singular { pivot: zero as u64 + 1 });
             }
         }
@@ -181,9 +185,9 @@ fn a_zero_right_hand_side_has_the_zero_answer() {
 fn results_beyond_f64_are_errors_not_infinities() {
     for choice in [Choice::Lu, Choice::Mixed] {
         let tiny = System::new(ndarray::array![[1e-300]], ndarray::array![1e300]);
-        assert!(handler().solve(&tiny, choice, 1).unwrap_err().to_string().contains("range of f64"));
+        assert!(solve(&tiny, choice, 1).unwrap_err().to_string().contains("range of f64"));
         let sum = System::new(ndarray::array![[1e308, 1e308], [1e308, -1e308]], ndarray::array![1.0, 1.0]);
-        assert!(handler().solve(&sum, choice, 1).unwrap_err().to_string().contains("scale A and B"));
+        assert!(solve(&sum, choice, 1).unwrap_err().to_string().contains("scale A and B"));
     }
 }
 
@@ -191,7 +195,7 @@ fn results_beyond_f64_are_errors_not_infinities() {
 fn wrong_systems_are_refused_before_they_are_sent_and_the_message_says_where() {
     let refusal = |system: System| system.encode(Format::Binary).unwrap_err().to_string();
     let zeros = |rows, cols| ndarray::Array2::<f64>::zeros((rows, cols));
-    assert!(refusal(System::new(zeros(3, 4), zeros(3, 1))).contains("3 x 4; it must be square"));
+    assert!(refusal(System::new(zeros(3, 4), zeros(3, 1))).contains("3 x 4; it must be square, or the method lstsq"));
     assert!(refusal(System::new(zeros(3, 3), zeros(2, 1))).contains("B is 2 x 1 and A 3 x 3"));
     assert!(refusal(System::new(zeros(0, 0), zeros(0, 1))).contains("A is empty"));
     assert!(refusal(System::new(zeros(3, 3), zeros(3, 0))).contains("B is empty"));
@@ -206,7 +210,7 @@ fn wrong_systems_are_refused_before_they_are_sent_and_the_message_says_where() {
             let at = n - 1;
             let a = System::new(bad(&system.a, f64::NAN), system.b.clone());
             let b = System::new(system.a.clone(), bad(&system.b, f64::NEG_INFINITY));
-            let run = |system: &System| handler().solve(system, Choice::Auto, 1).unwrap_err().to_string();
+            let run = |system: &System| solve(&system, Choice::Auto, 1).unwrap_err().to_string();
             for (message, expected) in [
                 (run(&a), format!("A[{at}, 1] is NaN")),
                 (run(&b), format!("B[{at}, 1] is -inf")),
@@ -237,7 +241,7 @@ fn both_forms_give_the_same_bits_in_the_shape_of_b() {
         let system = System::random(n, nrhs, 11);
         for order in [Order::RowMajor, Order::ColMajor] {
             let system = System::new(reordered(&system.a, Order::RowMajor), reordered(&system.b, order));
-            let direct = handler().solve(&system, Choice::Auto, 1).unwrap();
+            let direct = solve(&system, Choice::Auto, 1).unwrap();
             let (binary, json) = (answer(&system, Format::Binary), answer(&system, Format::Json));
             assert_eq!(binary.x, direct.x);
             assert_eq!(binary.x.order(), system.b.order());
@@ -258,20 +262,29 @@ fn a_foreign_client_needs_no_parameters_with_json() {
     assert_eq!(plan.threads, 1);
     assert!(plan.memory_bytes > blob.payload_bytes());
     let order = Order::RowMajor;
-    let asked = TaskParams { n: 2, nrhs: 1, a_order: order, b_order: order, b_is_vector: true }.to_bytes();
+    let asked =
+        TaskParams { n: 2, m: 2, nrhs: 1, a_order: order, b_order: order, b_is_vector: true, how: How::default() }
+            .to_bytes();
     let solution = System::decode_answer(&asked, handler().run(blob, 1, &Watch::default()).unwrap()).unwrap();
     assert_eq!(solution.x, Matrix::vector(vec![1.0, 0.5]));
-    let lies = TaskParams { n: 1, nrhs: 1, a_order: Order::RowMajor, b_order: Order::RowMajor, b_is_vector: true };
+    let lies =
+        TaskParams { m: 1, n: 1, nrhs: 1, a_order: order, b_order: order, b_is_vector: true, how: How::default() };
     let payload = vec![Bytes::from_static(br#"{"a": [[2, 0], [0, 4]], "b": [2, 2]}"#)];
     let blob = Blob { format: Format::Json, params: lies.to_bytes(), payload };
-    assert!(handler().run(blob, 1, &Watch::default()).unwrap_err().to_string().contains("the parameters say n = 1"));
+    assert!(
+        handler()
+            .run(blob, 1, &Watch::default())
+            .unwrap_err()
+            .to_string()
+            .contains("the parameters say (m, n, nrhs) = (1, 1, 1)")
+    );
 }
 
 #[test]
 fn numbers_travel_without_a_copy_and_may_lie_misaligned() {
     let system = System::random(30, 1, 3);
     let at = system.a.as_slice().as_ptr().cast::<u8>();
-    let expected = handler().solve(&system, Choice::Auto, 1).unwrap().x;
+    let expected = solve(&system, Choice::Auto, 1).unwrap().x;
     let mut blob = system.encode(Format::Binary).unwrap().blob;
     assert_eq!(blob.payload[0].as_ptr(), at);
     assert_eq!(blob.params.len(), TASK_BYTES);
@@ -287,7 +300,8 @@ fn plans_count_memory_and_give_threads_to_large_tasks_only() {
     let handler = SolveHandler::uncalibrated(1000);
     let plan = |n: usize, nrhs: usize, threads| {
         let order = Order::ColMajor;
-        let params = TaskParams { n, nrhs, a_order: order, b_order: order, b_is_vector: false };
+        let params =
+            TaskParams { m: n, n, nrhs, a_order: order, b_order: order, b_is_vector: false, how: How::default() };
         let bytes = params.numbers().unwrap() * 8;
         (handler.plan(Format::Binary, &params.to_bytes(), bytes, threads).unwrap(), bytes)
     };
@@ -317,7 +331,7 @@ fn answers_from_outside_are_checked() {
     assert!(with(&|blob| blob.payload = vec![f64_into_bytes(vec![f64::NAN; 8])]).is_err());
     assert!(with(&|blob| blob.params.truncate(20)).is_err());
     assert!(with(&|blob| blob.params[18] = 9).is_err());
-    assert!(with(&|blob| blob.params[19..27].fill(0xff)).is_err());
+    assert!(with(&|blob| blob.params[22..30].fill(0xff)).is_err());
     assert!(with(&|blob| blob.params[7] = 0xff).is_err());
     assert!(with(&|blob| blob.format = Format::Json).is_err());
 }
@@ -350,10 +364,10 @@ fn peak_memory_of_a_large_mixed_solution_is_1_55_times_a() {
     };
     let n = 5000;
     // The program, MKL's code and its buffers are there once, whatever is solved.
-    handler().solve(&System::random(600, 1, 1), Choice::Auto, 1).unwrap();
+    solve(&System::random(600, 1, 1), Choice::Auto, 1).unwrap();
     let before = status("VmRSS:");
     let system = System::random(n, 1, 1);
-    let solution = handler().solve(&system, Choice::Auto, 1).unwrap();
+    let solution = solve(&system, Choice::Auto, 1).unwrap();
     assert_eq!(solution.certificate.method, Method::Mixed);
     let ratio = (status("VmHWM:") - before) / (n * n * 8) as f64;
     println!("peak {ratio:.3} x A above {:.1} MB, {:?}", before / 1e6, solution.certificate);
@@ -362,18 +376,22 @@ fn peak_memory_of_a_large_mixed_solution_is_1_55_times_a() {
 
 fn any_system() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let numbers = |len| proptest::collection::vec(any::<f64>(), len);
-    (1_usize..6, 1_usize..4, 0_u8..3, 0_u8..3, 0_u8..2).prop_flat_map(move |(n, nrhs, a_order, b_order, vector)| {
-        let mut params = Vec::from((n as u64).to_le_bytes());
+    let shape = (1_usize..6, 1_usize..6, 1_usize..4);
+    let orders = (0_u8..3, 0_u8..3, 0_u8..2);
+    (shape, orders, 0_u8..7).prop_flat_map(move |((m, n, nrhs), (a_order, b_order, vector), method)| {
+        let m = if method == 5 { m } else { n };
+        let mut params = Vec::from((m as u64).to_le_bytes());
+        params.extend((n as u64).to_le_bytes());
         params.extend((nrhs as u64).to_le_bytes());
-        params.extend([a_order, b_order, vector]);
-        (Just(params), numbers(n * (n + nrhs)).prop_map(|numbers| bytemuck::cast_slice(&numbers).to_vec()))
+        params.extend([a_order, b_order, vector, method, 0]);
+        (Just(params), numbers(m * (n + nrhs)).prop_map(|numbers| bytemuck::cast_slice(&numbers).to_vec()))
     })
 }
 
 proptest! {
     #[test]
     fn any_parameters_and_payload_give_an_answer_or_an_error(
-        params in proptest::collection::vec(any::<u8>(), 0..24),
+        params in proptest::collection::vec(any::<u8>(), 0..34),
         payload in proptest::collection::vec(any::<u8>(), 0..200),
         claimed in any::<u64>(),
     ) {

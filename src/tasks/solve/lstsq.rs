@@ -1,0 +1,144 @@
+//! Least squares by QR, for an A of full rank and any shape: with more rows than columns the x of the least ||b - A x||,
+//! with fewer the shortest x that solves A x = b.
+//!
+//! A of full rank is the caller's word; rank lost to rounding shows in the reciprocal condition.
+
+use std::time::Instant;
+
+use super::certificate::Method;
+use super::direct::beyond_range;
+use super::kernel::{Broken, Kernel, Op, Triangle};
+use super::matrix::Order;
+use super::method::{End, Means, Problem, Quality, Solved, backward_error};
+use super::scan::{max_abs, norm};
+use super::scratch::Scratch;
+use super::{condition, panel};
+use crate::task::{TaskError, Watch};
+
+/// Fills `x`, in the order of B. Never gives up.
+///
+/// # Errors
+/// [`TaskError::Invalid`] if A is not finite or the answer is not; [`TaskError::Singular`] with the first zero on the
+/// diagonal of the triangular factor; what the watch says.
+pub(super) fn solve(problem: &Problem<'_>, means: Means<'_>, x: &mut [f64]) -> Result<End, TaskError> {
+    let mut scratch = means.pool.take(problem.rows * problem.cols);
+    let result = solve_in(problem, means, &mut scratch, x);
+    means.pool.put(scratch);
+    result
+}
+
+fn solve_in(problem: &Problem<'_>, means: Means<'_>, scratch: &mut Scratch, x: &mut [f64]) -> Result<End, TaskError> {
+    let Means { kernel, watch, .. } = means;
+    let Problem { rows, cols, nrhs, a, a_order, .. } = *problem;
+    let (height, rank) = (rows.max(cols), rows.min(cols));
+    let norm_a = norm(rows, cols, a_order, a);
+    problem.check_norm(norm_a)?;
+    let (factor, _, work) = scratch.parts(rows * cols, height * nrhs);
+    factor.copy_from_slice(a);
+    for column in 0..nrhs {
+        let of = &mut work[column * height..][..height];
+        of[..rows]
+            .iter_mut()
+            .enumerate()
+            .for_each(|(row, to)| *to = problem.b[at(problem.b_order, rows, nrhs, row, column)]);
+        of[rows..].fill(0.0);
+    }
+    match kernel.least_squares(problem.op(), problem.stored(), factor, work, problem.stage(watch)) {
+        Ok(()) => {}
+        Err(Broken::Stopped(reason)) => return Err(reason),
+        Err(Broken::At(pivot)) => return Err(TaskError::Singular { pivot }),
+    }
+    let factored = Instant::now();
+    for column in 0..nrhs {
+        let of = &work[column * height..][..cols];
+        of.iter().enumerate().for_each(|(row, from)| x[at(problem.b_order, cols, nrhs, row, column)] = *from);
+    }
+    let (stored_rows, stored_cols) = problem.stored();
+    let triangle = Triangle { upper: stored_rows >= stored_cols, n: rank, stride: stored_rows };
+    let rcond = condition::reciprocal(rank, triangle_norm(triangle, factor), |transposed, x| {
+        kernel.triangular_solve(triangle, if transposed { Op::Transposed } else { Op::Plain }, factor, x);
+        watch.check()
+    })?;
+    let (quality, share) = certify(problem, kernel, watch, norm_a, work, height)?;
+    let bound = bound(problem, quality.backward_error, rcond, share);
+    Ok(End::Solved(Solved { method: Method::Lstsq, quality, rcond, bound, factored }))
+}
+
+/// Index of an element of a rows x cols matrix.
+fn at(order: Order, rows: usize, cols: usize, row: usize, column: usize) -> usize {
+    match order {
+        Order::RowMajor => row * cols + column,
+        Order::ColMajor => column * rows + row,
+    }
+}
+
+/// The infinity norm of a triangle.
+fn triangle_norm(Triangle { upper, n, stride }: Triangle, a: &[f64]) -> f64 {
+    let mut sums = vec![0.0; n];
+    for column in 0..n {
+        let rows = if upper { 0..column + 1 } else { column..n };
+        let numbers = &a[column * stride..][rows.clone()];
+        sums[rows].iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number.abs());
+    }
+    max_abs(&sums)
+}
+
+/// The quality of the columns of `work`, `height` numbers each, whose first hold X, and the largest
+/// ||r|| / (||A|| ||x||) among them.
+fn certify(
+    problem: &Problem<'_>,
+    kernel: &Kernel,
+    watch: &Watch,
+    norm_a: f64,
+    work: &[f64],
+    height: usize,
+) -> Result<(Quality, f64), TaskError> {
+    let Problem { rows, cols, nrhs, a, a_order, .. } = *problem;
+    let overdetermined = rows > cols;
+    let norm_t = if overdetermined { norm(cols, rows, a_order.other(), a) } else { 0.0 };
+    let (mut quality, mut share) = (Quality::default(), 0.0_f64);
+    let width = nrhs.min(panel::PANEL_COLUMNS);
+    let (mut r, mut x, mut t) = (vec![0.0; rows * width], vec![0.0; cols * width], vec![0.0; cols * width]);
+    for first in (0..nrhs).step_by(width) {
+        watch.check()?;
+        let columns = width.min(nrhs - first);
+        let (r, x, t) = (&mut r[..rows * columns], &mut x[..cols * columns], &mut t[..cols * columns]);
+        for (column, (r, x)) in r.chunks_exact_mut(rows).zip(x.chunks_exact_mut(cols)).enumerate() {
+            r.iter_mut()
+                .enumerate()
+                .for_each(|(row, r)| *r = problem.b[at(problem.b_order, rows, nrhs, row, first + column)]);
+            x.copy_from_slice(&work[(first + column) * height..][..cols]);
+        }
+        let norms_b: Vec<f64> = r.chunks_exact(rows).map(max_abs).collect();
+        kernel.residual(problem.op(), problem.stored(), a, x, r);
+        t.fill(0.0);
+        if overdetermined {
+            kernel.residual(problem.op().transposed(), problem.stored(), a, r, t);
+        }
+        let columns = r.chunks_exact(rows).zip(x.chunks_exact(cols)).zip(t.chunks_exact(cols));
+        for (((r, x), t), b) in columns.zip(norms_b) {
+            let (r, x) = (max_abs(r), max_abs(x));
+            let error = match (overdetermined, r == 0.0) {
+                (true, false) => max_abs(t) / norm_t / norm_a / (x + b / norm_a),
+                _ => backward_error(norm_a, r, x, b),
+            };
+            if !error.is_finite() || !x.is_finite() {
+                return Err(beyond_range());
+            }
+            quality = quality.worst(Quality { backward_error: error, iterations: 0 });
+            share = share.max(if r == 0.0 { 0.0 } else { r / norm_a / x });
+        }
+    }
+    Ok((quality, share))
+}
+
+/// Wedin's bound to first order: with more rows than columns an error is magnified by the square of the condition as far as
+/// the residual is not zero; with fewer, by three times the condition (Higham, Accuracy and Stability, 20.1 and 21.1).
+fn bound(problem: &Problem<'_>, backward_error: f64, rcond: f64, share: f64) -> Option<f64> {
+    let error = backward_error + condition::rounding(problem.rows.max(problem.cols));
+    let magnified = match problem.rows > problem.cols {
+        true => 2.0 / rcond + share / rcond / rcond,
+        false => 3.0 / rcond,
+    };
+    Some(error * magnified).filter(|bound| bound.is_finite())
+}

@@ -10,6 +10,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::boss::{self, Priority};
 use crate::command::solve::{Input, Random};
 use crate::task::Format;
+use crate::tasks::solve::{Choice, How};
 use crate::worker;
 
 /// Solves many dense systems A X = B, on this machine or on a pool of workers behind RabbitMQ.
@@ -95,7 +96,7 @@ pub struct SolveArgs {
     /// Seed of the random numbers: the same seed, the same systems
     #[arg(long, env = "RABBITRY_SEED", value_name = "S", default_value_t = 0, conflicts_with = "a")]
     pub seed: u64,
-    /// The matrix A, n x n: .npy, or dense Matrix Market .mtx
+    /// The matrix A, n x n (m x n with --method lstsq): .npy, or dense Matrix Market .mtx
     #[arg(value_name = "A", requires = "b", requires = "output")]
     pub a: Option<PathBuf>,
     /// The right-hand sides B: a vector of n, or n x m
@@ -104,6 +105,12 @@ pub struct SolveArgs {
     /// Where X goes: .npy or .mtx
     #[arg(short, long, env = "RABBITRY_OUTPUT", value_name = "X", conflicts_with = "random")]
     pub output: Option<PathBuf>,
+    /// The method; all but auto are the choice of somebody who knows A
+    #[arg(long, env = "RABBITRY_METHOD", default_value = "auto")]
+    pub method: MethodArg,
+    /// The same bits from every worker with the same CPU family and the same version: one thread per task
+    #[arg(long, env = "RABBITRY_REPRODUCIBLE", value_parser = FalseyValueParser::new())]
+    pub reproducible: bool,
     /// How the numbers travel
     #[arg(long, env = "RABBITRY_PAYLOAD", default_value = "binary")]
     pub payload: Payload,
@@ -121,11 +128,12 @@ pub struct SolveArgs {
 impl SolveArgs {
     /// What to solve. `None` cannot be: clap has made sure that there is an input, and an output to files.
     pub fn input(&self) -> Option<Input> {
+        let how = How { method: self.method.choice(), reproducible: self.reproducible };
         if let Some(n) = self.random {
             let (n, nrhs) = (n as usize, self.rhs as usize);
-            return Some(Input::Random(Random { n, nrhs, count: self.count, seed: self.seed }));
+            return Some(Input::Random(Random { n, nrhs, count: self.count, seed: self.seed, how }));
         }
-        Some(Input::Files { a: self.a.clone()?, b: self.b.clone()?, x: self.output.clone()? })
+        Some(Input::Files { a: self.a.clone()?, b: self.b.clone()?, x: self.output.clone()?, how })
     }
 
     /// How each task is sent.
@@ -140,6 +148,36 @@ impl SolveArgs {
             PriorityArg::High => Priority::High,
         };
         boss::Submit { format, deadline: self.deadline, priority }
+    }
+}
+
+/// `--method`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum MethodArg {
+    /// What A looks like decides: triangular, cholesky, mixed or lu; what breaks down goes on with the next
+    Auto,
+    /// LU in double precision
+    Lu,
+    /// LU in single precision, refined in double; LU if that does not converge
+    Mixed,
+    /// Cholesky, for a symmetric A; LU if A is not positive definite
+    Cholesky,
+    /// Substitution, for a triangular A
+    Triangular,
+    /// QR, for an A of any shape and full rank: the x of least ||b - A x||, or the shortest x that solves
+    Lstsq,
+}
+
+impl MethodArg {
+    fn choice(self) -> Choice {
+        match self {
+            MethodArg::Auto => Choice::Auto,
+            MethodArg::Lu => Choice::Lu,
+            MethodArg::Mixed => Choice::Mixed,
+            MethodArg::Cholesky => Choice::Cholesky,
+            MethodArg::Triangular => Choice::Triangular,
+            MethodArg::Lstsq => Choice::Lstsq,
+        }
     }
 }
 

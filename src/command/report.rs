@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::task::{TaskError, TaskId, WorkerRef};
+use crate::tasks::solve::Certificate;
 
-/// At most so many failures are listed for people; `--json` lists all.
+/// At most so many failures, and warnings, are listed for people; `--json` lists all.
 const FAILURES_SHOWN: usize = 10;
 
 /// The summary of `boss solve`; its fields are the object that `--json` prints.
@@ -28,6 +29,14 @@ pub struct Report {
     pub gflops: f64,
     /// The worst normwise backward error; `null` if there is no answer.
     pub max_backward_error: Option<f64>,
+    /// The smallest reciprocal condition; `null` if there is no answer.
+    pub min_rcond: Option<f64>,
+    /// The largest bound of a forward error; `null` if there is no answer, or one without a bound.
+    pub max_forward_error_bound: Option<f64>,
+    /// Answers by method.
+    pub methods: BTreeMap<String, u64>,
+    /// Answers not to be trusted blindly.
+    pub warnings: Vec<Warning>,
     /// Who computed how much.
     pub workers: Vec<Share>,
     /// What failed.
@@ -51,6 +60,15 @@ pub struct Share {
     pub compute_seconds: f64,
 }
 
+/// An answer not to be trusted blindly.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Warning {
+    /// The task's id.
+    pub task: String,
+    /// Why, in words.
+    pub message: String,
+}
+
 /// A task without an answer.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Failure {
@@ -64,12 +82,19 @@ pub struct Failure {
 
 impl Report {
     /// Counts an answer.
-    pub fn answered(&mut self, flops: f64, backward_error: f64) {
+    pub fn answered(&mut self, task: TaskId, flops: f64, certificate: &Certificate) {
+        let bound = certificate.forward_error_bound;
+        let worst_bound = if self.ok == 0 { Some(0.0) } else { self.max_forward_error_bound };
+        self.max_forward_error_bound = worst_bound.zip(bound).map(|(worst, bound)| worst.max(bound));
         self.tasks += 1;
         self.ok += 1;
         self.flops += flops;
         let worst = self.max_backward_error.unwrap_or(0.0);
-        self.max_backward_error = Some(worst.max(backward_error));
+        self.max_backward_error = Some(worst.max(certificate.backward_error));
+        self.min_rcond = Some(self.min_rcond.unwrap_or(1.0).min(certificate.rcond));
+        *self.methods.entry(certificate.method.to_string()).or_default() += 1;
+        let warning = certificate.warning().map(|message| Warning { task: task.to_string(), message });
+        self.warnings.extend(warning);
     }
 
     /// Counts a failure.
@@ -117,6 +142,14 @@ impl fmt::Display for Report {
         if let Some(error) = self.max_backward_error {
             writeln!(f, "backward error  {error:.1e} at worst")?;
         }
+        if let Some(rcond) = self.min_rcond {
+            let bound = self.max_forward_error_bound;
+            let bound =
+                bound.map_or("no bound of the error".to_owned(), |bound| format!("error of X below {bound:.1e}"));
+            writeln!(f, "condition       rcond {rcond:.1e} at worst, {bound}")?;
+            let methods: Vec<_> = self.methods.iter().map(|(method, count)| format!("{method} {count}")).collect();
+            writeln!(f, "methods         {}", methods.join(", "))?;
+        }
         let answered: u64 = self.workers.iter().map(|share| share.tasks).sum();
         for share in &self.workers {
             let percent = 100.0 * share.tasks as f64 / answered.max(1) as f64;
@@ -125,6 +158,12 @@ impl fmt::Display for Report {
                 "worker          {}: {} tasks ({percent:.0} %), {:.2} s computing",
                 share.id, share.tasks, share.compute_seconds
             )?;
+        }
+        for warning in self.warnings.iter().take(FAILURES_SHOWN) {
+            writeln!(f, "warning         {}: {}", warning.task, warning.message)?;
+        }
+        if self.warnings.len() > FAILURES_SHOWN {
+            writeln!(f, "                ... and {} more; --json lists all", self.warnings.len() - FAILURES_SHOWN)?;
         }
         for failure in self.failures.iter().take(FAILURES_SHOWN) {
             writeln!(f, "failed          {}: {}", or_dash(&failure.task), failure.message)?;

@@ -15,7 +15,7 @@ use super::report::Report;
 use crate::boss::{Boss, Submit};
 use crate::files;
 use crate::task::{Format, Outcome, Task, TaskError};
-use crate::tasks::solve::{Solution, System, flops};
+use crate::tasks::solve::{How, Solution, System, flops};
 
 /// Nothing answered for so long: look whether anybody works at all.
 const HINT_AFTER: Duration = Duration::from_secs(2);
@@ -31,6 +31,8 @@ pub struct Random {
     pub count: u64,
     /// System `i` is made from `seed + i`.
     pub seed: u64,
+    /// By which method.
+    pub how: How,
 }
 
 /// What to solve, as asked for.
@@ -46,6 +48,8 @@ pub enum Input {
         b: PathBuf,
         /// Where X goes.
         x: PathBuf,
+        /// By which method.
+        how: How,
     },
 }
 
@@ -70,9 +74,9 @@ impl Input {
     pub fn load(self) -> Result<Job, files::Error> {
         match self {
             Input::Random(random) => Ok(Job::Random(random)),
-            Input::Files { a, b, x } => {
+            Input::Files { a, b, x, how } => {
                 files::check_output(&x)?;
-                Ok(Job::System { system: System::new(files::read(&a)?, files::read(&b)?), x })
+                Ok(Job::System { system: System { a: files::read(&a)?, b: files::read(&b)?, how }, x })
             }
         }
     }
@@ -105,7 +109,7 @@ pub async fn run(boss: &Boss, job: Job, how: Submit, json: bool, stop: &Cancella
 
 /// Solves `count` random systems. They are made as the window has room for them, so memory does not grow with `count`.
 async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationToken) -> Report {
-    let Random { n, nrhs, count, seed } = random;
+    let Random { n, nrhs, count, seed, how: by } = random;
     // As JSON a number takes up to 25 characters.
     let each = if how.format == Format::Binary { 8 } else { 25 };
     let bytes = |numbers: usize| (numbers as u64).saturating_mul(each);
@@ -121,7 +125,7 @@ async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationTok
             Some(outcome) = outcomes.next() => { run.take(outcome); }
             room = boss.reserve(payload, answer), if next < count && outcomes.len() < pace.tasks(boss) => {
                 let system = System::try_random(n, nrhs, seed.wrapping_add(next));
-                match system.and_then(|system| room.submit(system, how)) {
+                match system.and_then(|system| room.submit(System { how: by, ..system }, how)) {
                     Ok(ticket) => outcomes.push(ticket.outcome()),
                     Err(error) => run.refuse(&error),
                 }
@@ -135,8 +139,8 @@ async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationTok
 
 /// Solves one system and gives its solution, if there is one.
 async fn one(boss: &Boss, system: System, how: Submit, stop: &CancellationToken) -> (Report, Option<Solution>) {
-    let (n, nrhs) = (system.a.rows(), system.b.cols());
-    let mut run = Run::new(boss, 1, flops(n, n, nrhs));
+    let (m, n, nrhs) = (system.a.rows(), system.a.cols(), system.b.cols());
+    let mut run = Run::new(boss, 1, flops(m, n, nrhs));
     let mut solution = None;
     match boss.submit(system, how).await {
         Ok(ticket) => {
@@ -224,7 +228,7 @@ impl<'a> Run<'a> {
         }
         match outcome.result {
             Ok(solution) => {
-                self.report.answered(self.flops_each, solution.certificate.backward_error);
+                self.report.answered(outcome.task, self.flops_each, &solution.certificate);
                 Some(solution)
             }
             Err(error) => {

@@ -1,5 +1,7 @@
 //! What an answer says of itself: how it was made, how good it is, and how well A lets it be.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::task::TaskError;
@@ -41,6 +43,20 @@ impl Method {
     pub(super) fn from_code(code: u8) -> Result<Self, TaskError> {
         let known = Self::CODES.iter().find(|(known, _)| *known == code).map(|(_, method)| *method);
         known.ok_or_else(|| TaskError::Invalid(format!("method {code} is not known here; is the worker newer?")))
+    }
+}
+
+impl fmt::Display for Method {
+    /// As in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Method::Lu => "lu",
+            Method::Mixed => "mixed",
+            Method::Cholesky => "cholesky",
+            Method::Triangular => "triangular",
+            Method::Lstsq => "lstsq",
+            Method::MixedCholesky => "mixed-cholesky",
+        })
     }
 }
 

@@ -49,7 +49,7 @@ async fn a_deadline_that_has_passed_is_not_computed(on: Place) {
 async fn a_singular_matrix_is_named_with_its_pivot(on: Place) {
     let (boss, _worker) = (on.boss().await, on.solver());
     let a = Matrix::new(3, 3, Order::RowMajor, vec![1.0, 2.0, 0.0, 2.0, 4.0, 0.0, 0.0, 0.0, 1.0]).expect("3 x 3");
-    let singular = submit(&boss, System { a, b: Matrix::vector(vec![1.0, 2.0, 3.0]) }).await;
+    let singular = submit(&boss, System::new(a, Matrix::vector(vec![1.0, 2.0, 3.0]))).await;
     let good = submit(&boss, System::random(3, 1, 7)).await;
     let outcome = soon("the outcome", singular.outcome()).await;
     assert_eq!(outcome.result, Err(TaskError::Singular { pivot: 2 }));

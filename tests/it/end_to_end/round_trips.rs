@@ -31,7 +31,7 @@ async fn systems_of_every_size_shape_and_form_come_back_solved(on: Place) {
             let mut system = System::random(n, nrhs, (n * 10 + nrhs) as u64);
             if order == Order::RowMajor {
                 let b = if nrhs == 1 { system.b } else { row_major(system.b) };
-                system = System { a: row_major(system.a), b };
+                system = System { a: row_major(system.a), b, ..system };
             }
             let how = Submit { format, ..Submit::default() };
             let ticket = soon("room", boss.submit(system.clone(), how)).await.expect("a right system");

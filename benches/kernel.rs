@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench kernel`; N = 5000 as well with `RABBITRY_BENCH_LARGE=1`. Read ratios within one run: `auto`
 //! against `gesv`. `gesv` factors a copy in place and does nothing else; `auto` also checks for NaN, refines and computes
-//! the backward error, and allocates its answer.
+//! the backward error, and allocates its answer. `versus.rs` compares with the solvers of others.
 
 use std::hint::black_box;
 use std::thread::available_parallelism;

@@ -17,7 +17,8 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use rabbitry::tasks::solve::{Choice, Order, Solution, SolveHandler, System, gesv};
+use rabbitry::task::Watch;
+use rabbitry::tasks::solve::{Order, Solution, SolveHandler, System, gesv, posv};
 use serde::Serialize;
 
 #[path = "versus/baseline.rs"]
@@ -123,16 +124,14 @@ enum Contestant {
 
 /// The one place that knows how our solver is called.
 fn ours(handler: &SolveHandler, system: &System, threads: usize) -> Result<Solution, String> {
-    handler.solve(system, Choice::Auto, threads).map_err(|error| error.to_string())
+    handler.solve(system, threads, &Watch::default()).map_err(|error| error.to_string())
 }
 
 /// The library's own driver, in place.
 fn lapack(matrix: Matrix, n: usize, a: &mut [f64], b: &mut [f64], threads: usize) -> Result<(), String> {
     match matrix {
         Matrix::Random => gesv(n, a, b, threads).map_err(|error| error.to_string()),
-        // HOOK (SPD): once `posv` is there beside `gesv`, import it and put this in place of the line below.
-        // Matrix::Spd => posv(n, a, b, threads).map_err(|error| error.to_string()),
-        Matrix::Spd => Err("there is no `posv` in this tree yet".to_owned()),
+        Matrix::Spd => posv(n, a, b, threads).map_err(|error| error.to_string()),
     }
 }
 
@@ -209,7 +208,7 @@ impl Case {
 
 /// The strict lower triangle of the random A on both sides, and n added to the diagonal: so run.py has it, too.
 fn spd(n: usize, nrhs: usize, seed: u64) -> System {
-    let System { a, b } = System::random(n, nrhs, seed);
+    let System { a, b, .. } = System::random(n, nrhs, seed);
     let mut numbers = a.into_vec();
     for column in 0..n {
         numbers[column * n + column] += n as f64;
@@ -218,7 +217,7 @@ fn spd(n: usize, nrhs: usize, seed: u64) -> System {
         }
     }
     let a = rabbitry::tasks::solve::Matrix::new(n, n, Order::ColMajor, numbers).expect("n x n numbers");
-    System { a, b }
+    System::new(a, b)
 }
 
 /// All rounds of one case. A contestant that fails is left out from then on, and its row says why.

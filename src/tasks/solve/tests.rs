@@ -1,6 +1,8 @@
 //! The kernel suite: one for both kernels, both methods, both orders. Backward errors are computed again here, by plain
 //! loops that share nothing with the solver.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -189,6 +191,101 @@ fn results_beyond_f64_are_errors_not_infinities() {
         let sum = System::new(ndarray::array![[1e308, 1e308], [1e308, -1e308]], ndarray::array![1.0, 1.0]);
         assert!(solve(&sum, choice, 1).unwrap_err().to_string().contains("scale A and B"));
     }
+}
+
+/// Waits until a task on another thread is some way into its factorisation.
+fn until_begun(watch: &Watch) {
+    let late = Instant::now() + Duration::from_secs(120);
+    while watch.share() == 0.0 {
+        assert!(Instant::now() < late, "no progress");
+        std::thread::yield_now();
+    }
+}
+
+/// faer has no hook: there the watch is asked between the steps of a solution only.
+#[cfg(feature = "mkl")]
+#[test]
+fn cancelling_one_factorisation_stops_it_at_once_and_leaves_another_alone() {
+    let n = 2500;
+    let system = &System::random(n, 1, 5);
+    for threads in [1, 2] {
+        for choice in [Choice::Lu, Choice::Mixed, Choice::Lstsq] {
+            let whole = Instant::now();
+            solve(system, choice, threads).unwrap();
+            let whole = whole.elapsed();
+            let (handler, watches) = (handler(), [Watch::default(), Watch::default()]);
+            std::thread::scope(|scope| {
+                let run = |watch: &Watch| {
+                    let (handler, watch, system) = (&handler, watch.clone(), system.clone().by(choice));
+                    scope.spawn(move || (handler.solve(&system, threads, &watch), Instant::now()))
+                };
+                let (doomed, other) = (run(&watches[0]), run(&watches[1]));
+                watches.iter().for_each(until_begun);
+                let asked = Instant::now();
+                watches[0].cancel();
+                let (stopped, at) = doomed.join().unwrap();
+                assert_eq!(stopped.unwrap_err(), TaskError::Cancelled, "{choice:?} {threads}");
+                assert!(at - asked < Duration::from_millis(500), "{choice:?} {threads}: {:?}", at - asked);
+                assert!(watches[0].share() < 1.0);
+                let (solution, _) = other.join().unwrap();
+                assert!(backward_error(system, &solution.unwrap().x) < 1e-12, "{choice:?} {threads}, {whole:?}");
+                assert_eq!(watches[1].share(), 1.0);
+            });
+        }
+    }
+}
+
+#[cfg(feature = "mkl")]
+#[test]
+fn a_deadline_stops_a_factorisation_and_progress_rises_to_it() {
+    let system = System::random(2500, 1, 5).by(Choice::Lu);
+    let (handler, watch) = (handler(), Watch::until(Instant::now() + Duration::from_millis(30)));
+    let begun = Instant::now();
+    assert_eq!(handler.solve(&system, 1, &watch).unwrap_err(), TaskError::DeadlineExceeded);
+    assert!(begun.elapsed() < Duration::from_millis(530), "{:?}", begun.elapsed());
+    let watch = Watch::default();
+    let shares = std::thread::scope(|scope| {
+        let running = scope.spawn(|| handler.solve(&system, 2, &watch));
+        let mut shares = vec![watch.share()];
+        while !running.is_finished() {
+            let share = watch.share();
+            if share != shares[shares.len() - 1] {
+                shares.push(share);
+            }
+            std::thread::yield_now();
+        }
+        running.join().unwrap().unwrap();
+        shares
+    });
+    assert!(shares.len() > 3 && shares.is_sorted(), "{shares:?}");
+    assert_eq!(watch.share(), 1.0);
+}
+
+#[test]
+fn a_reproducible_answer_is_the_same_to_the_bit_whatever_threads_and_addresses() {
+    for (n, choice) in [(80, Choice::Auto), (700, Choice::Auto), (700, Choice::Lu), (400, Choice::Lstsq)] {
+        let system = System::random(n, 3, 9).by(choice);
+        let system = System { how: How { reproducible: true, ..system.how }, ..system };
+        let first = handler().solve(&system, 1, &Watch::default()).unwrap();
+        assert_eq!(first.certificate.threads, 1);
+        let setting = first.certificate.reproducible.clone().unwrap();
+        assert!(setting.ends_with(", 1 thread"), "{setting}");
+        for (threads, shift) in [(2, 0), (3, 1), (1, 5)] {
+            // The same numbers at another address.
+            let moved = |matrix: &Matrix| {
+                let mut numbers = vec![0.0; shift];
+                numbers.extend_from_slice(matrix.as_slice());
+                let bytes = f64_into_bytes(numbers).slice(shift * 8..);
+                Matrix::from_bytes(matrix.rows(), matrix.cols(), matrix.order(), bytes).unwrap()
+            };
+            let moved = System { a: moved(&system.a), b: moved(&system.b), how: system.how };
+            let again = handler().solve(&moved, threads, &Watch::default()).unwrap();
+            let bits = |solution: &Solution| solution.x.as_slice().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&again), bits(&first), "{n} {choice:?}");
+            assert_eq!(again.certificate.reproducible.as_ref(), Some(&setting));
+        }
+    }
+    assert_eq!(solve(&System::random(5, 1, 1), Choice::Auto, 1).unwrap().certificate.reproducible, None);
 }
 
 #[test]

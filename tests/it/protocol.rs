@@ -29,10 +29,10 @@ fn the_hex_example_is_a_task_head_to_the_byte() {
     let head: TaskHead = wire::decode(&bytes).expect("a task head and nothing after it");
     assert_eq!(wire::encode(&head), bytes, "written again it is the same");
     assert_eq!((head.kind.as_str(), head.attempt, head.format), ("solve", 0, Format::Binary));
-    assert_eq!(head.params.len(), 19, "the parameters of solve");
+    assert_eq!(head.params.len(), 29, "the parameters of solve");
     let field = |at: usize| u64::from_le_bytes(head.params[at..at + 8].try_into().expect("8 bytes"));
-    let (n, nrhs) = (field(0), field(8));
-    assert_eq!(n, 2, "a 2 x 2 system");
+    let (m, n, nrhs) = (field(0), field(8), field(16));
+    assert_eq!((m, n), (2, 2), "a 2 x 2 system");
     assert_eq!(head.payload_bytes, (n * n + n * nrhs) * 8, "A and B");
     assert!(head.pull_from.is_none(), "its payload is in the body");
 }

@@ -8,9 +8,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::boss::{self, Priority};
-use crate::command::solve::{Input, Random};
+use crate::command::solve::{Choice, How, Input, Random};
 use crate::task::Format;
-use crate::tasks::solve::{Choice, How};
 use crate::worker;
 
 /// Solves many dense systems A X = B, on this machine or on a pool of workers behind RabbitMQ.

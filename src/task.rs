@@ -252,9 +252,7 @@ pub enum TaskError {
     #[error("{0}")]
     Invalid(String),
     /// A is exactly singular.
-    #[error(
-        "A is singular: pivot {pivot} of the LU factorisation is exactly zero, so the rows or columns are dependent"
-    )]
+    #[error("A is singular: pivot {pivot} of its factorisation is exactly zero, so the rows or columns are dependent")]
     Singular {
         /// 1-based index of the first zero pivot, as LAPACK's `info`.
         pivot: u64,

@@ -15,7 +15,8 @@ use super::report::Report;
 use crate::boss::{Boss, Submit};
 use crate::files;
 use crate::task::{Format, Outcome, Task, TaskError};
-use crate::tasks::solve::{How, Solution, System, flops};
+pub use crate::tasks::solve::{Choice, How};
+use crate::tasks::solve::{Solution, System, flops};
 
 /// Nothing answered for so long: look whether anybody works at all.
 const HINT_AFTER: Duration = Duration::from_secs(2);

@@ -87,10 +87,11 @@ async fn a_head_that_claims_2_to_the_60_bytes_earns_no_memory(on: Place) {
     client.send(&head, b"").await;
     let error = client.outcome().await.error;
     assert!(matches!(error, Some(TaskError::Invalid(_))), "{error:?}");
-    // They agree: n = nrhs = 2^28 are 2^57 numbers.
+    // They agree: m = n = nrhs = 2^28 are 2^57 numbers.
     head.params[..8].copy_from_slice(&(1u64 << 28).to_le_bytes());
     head.params[8..16].copy_from_slice(&(1u64 << 28).to_le_bytes());
-    head.params[18] = 0;
+    head.params[16..24].copy_from_slice(&(1u64 << 28).to_le_bytes());
+    head.params[26] = 0;
     client.send(&head, b"").await;
     let error = client.outcome().await.error;
     let needs = |needed: u64| needed >= 1 << 60;
@@ -138,9 +139,13 @@ async fn json_reply(client: &mut Client, body: &'static str, id: &str) -> serde_
 async fn json_without_a_head_is_answered_in_json(on: Place) {
     let (mut client, _worker) = (on.client().await, on.solver());
     for id in ["my own id 1", "0123456789abcdef0123456789abcdef"] {
-        let answer = json_reply(&mut client, r#"{"a": [[2, 0], [0, 4]], "b": [2, 2]}"#, id).await;
+        let answer = json_reply(&mut client, r#"{"a": [[2, 1], [0, 4]], "b": [2.5, 2]}"#, id).await;
         assert_eq!(answer["x"], serde_json::json!([1.0, 0.5]));
+        assert_eq!(answer["certificate"]["method"], "triangular");
+        let by_lu = r#"{"a": [[2, 1], [0, 4]], "b": [2.5, 2], "method": "lu", "reproducible": true}"#;
+        let answer = json_reply(&mut client, by_lu, id).await;
         assert_eq!(answer["certificate"]["method"], "lu");
+        assert!(answer["certificate"]["reproducible"].is_string(), "{answer}");
     }
 }
 
@@ -153,7 +158,8 @@ async fn json_that_is_wrong_is_told_so_in_json(on: Place) {
         (r#"{"a": [[1, 2]], "b": [1]}"#, "invalid", "square"),
         (r#"{"a": [[1, 0], [0, 1]], "b": [1]}"#, "invalid", "rows"),
         (r#"{"a": [], "b": []}"#, "invalid", "empty"),
-        (r#"{"a": [[1]], "b": [1], "method": "qr"}"#, "invalid", "method"),
+        (r#"{"a": [[1]], "b": [1], "methd": "lu"}"#, "invalid", "methd"),
+        (r#"{"a": [[1]], "b": [1], "method": "qr"}"#, "invalid", "lstsq"),
         (r#"{"a": [[1, 2], [2, 4]], "b": [1, 1]}"#, "singular", "pivot"),
     ] {
         let answer = json_reply(&mut client, body, "an id").await;
@@ -164,7 +170,7 @@ async fn json_that_is_wrong_is_told_so_in_json(on: Place) {
         assert!(message.contains(word), "{body}: {message}");
     }
     still_works(&on).await;
-    assert_eq!(worker.stop().await.failed, 8);
+    assert_eq!(worker.stop().await.failed, 9);
 }
 
 async fn a_task_that_killed_five_workers_is_given_up(on: Place) {

@@ -39,8 +39,10 @@ pub(super) fn symmetry_counter_example(n: usize, a: &[f64]) -> Option<(usize, us
 
 /// The first index whose diagonal element is not positive.
 pub(super) fn not_positive(n: usize, a: &[f64]) -> Option<usize> {
-    // Written so that NaN is not positive.
-    (0..n).find(|i| !(a[i * (n + 1)] > 0.0))
+    (0..n).find(|i| {
+        let element = a[i * (n + 1)];
+        element.is_nan() || element <= 0.0
+    })
 }
 
 /// Whether a Cholesky factorisation is worth a try.

@@ -53,7 +53,7 @@ fn backward_error(system: &System, x: &Matrix) -> f64 {
 }
 
 fn check(system: &System, choice: Choice) -> Solution {
-    let solution = solve(&system, choice, 1).unwrap();
+    let solution = solve(system, choice, 1).unwrap();
     let (n, error) = (system.a.rows() as f64, backward_error(system, &solution.x));
     let bound = 4.0 * n * f64::EPSILON;
     let claimed = solution.certificate.backward_error;
@@ -307,7 +307,7 @@ fn wrong_systems_are_refused_before_they_are_sent_and_the_message_says_where() {
             let at = n - 1;
             let a = System::new(bad(&system.a, f64::NAN), system.b.clone());
             let b = System::new(system.a.clone(), bad(&system.b, f64::NEG_INFINITY));
-            let run = |system: &System| solve(&system, Choice::Auto, 1).unwrap_err().to_string();
+            let run = |system: &System| solve(system, Choice::Auto, 1).unwrap_err().to_string();
             for (message, expected) in [
                 (run(&a), format!("A[{at}, 1] is NaN")),
                 (run(&b), format!("B[{at}, 1] is -inf")),

@@ -6,7 +6,7 @@
 //! Matrices are column-major here; a row-major A is handed over as it lies and used with [`Op::Transposed`].
 //!
 //! The factorisations run as a [`Stage`] of a watched task. MKL tells the watch how far it is and stops within one block when it says so; faer has no
-//! such hook, so there it is asked before and after.
+//! such hook, so there it is asked before and after, and within QR, whose blocks are ours.
 
 #[cfg(all(feature = "faer", not(feature = "mkl")))]
 pub(super) use super::faer::{Kernel, NAME, Pivots, setting};
@@ -72,6 +72,7 @@ pub(super) struct Stage<'a> {
 
 /// The factorisations under a watch, by how their work is spread over the columns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "mkl"), expect(dead_code, reason = "faer tells how far it is of QR only"))]
 pub(super) enum Factorisation {
     Lu,
     Cholesky,
@@ -81,7 +82,6 @@ pub(super) enum Factorisation {
 impl Factorisation {
     /// The share of the time after `columns`, as a share of all columns, are done: most of LU's and QR's work lies in the
     /// first of them. Fits MKL's timing at n = 4000 within 0.1.
-    #[cfg(feature = "mkl")]
     pub(super) fn share(self, columns: f64) -> f64 {
         match self {
             Factorisation::Lu | Factorisation::Qr => 1.0 - (1.0 - columns).powi(3),

@@ -16,6 +16,11 @@ use crate::task::{TaskError, Watch};
 /// saves. Measured with `cargo bench --bench kernel` on one AVX-512 core: even at 200, 1.2 times as fast at 300.
 pub(super) const MIXED_FROM: usize = 300;
 
+/// Refinement solves and multiplies for every right-hand side several times over, in f64 as well: with more than n / 24 of
+/// them [`Choice::Auto`] stays with f64. Measured with `boss solve --random N --rhs M --method lu|mixed`: even at 38 of
+/// n = 1000 and 100 of n = 3000.
+const MIXED_WIDTH: usize = 24;
+
 /// Elements of A times columns of a panel from which the panel's solves and products get all threads. Below, waking
 /// sleeping threads for each short step costs more than they save: 7.5 ms against 1.9 ms at n = 1000, even at 2000.
 const PARALLEL_PANEL: usize = 1 << 22;
@@ -25,7 +30,7 @@ const PARALLEL_PANEL: usize = 1 << 22;
 #[serde(rename_all = "lowercase")]
 pub enum Choice {
     /// What A looks like decides: substitution if it is triangular, Cholesky if it is symmetric with a positive
-    /// diagonal, else LU; in f32 with refinement in f64 from n = 300 on. What breaks down goes on with the next one.
+    /// diagonal, else LU; in f32 with refinement in f64 from n = 300 on, unless there are many right-hand sides. What breaks down goes on with the next one.
     #[default]
     Auto,
     /// LU in f64.
@@ -286,7 +291,7 @@ pub(super) fn solve(
 /// The methods to try, in order; the last one never gives up.
 fn methods(problem: &Problem<'_>, choice: Choice) -> Result<Vec<Method>, TaskError> {
     let (n, a) = (problem.rows, problem.a);
-    let large = n >= MIXED_FROM;
+    let large = n >= MIXED_FROM && problem.nrhs.saturating_mul(MIXED_WIDTH) <= n;
     let place = |at: (usize, usize)| {
         let (row, column) = problem.place(at);
         format!("A[{row}, {column}] is {}", a[at.1 * n + at.0])

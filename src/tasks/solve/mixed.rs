@@ -184,8 +184,9 @@ fn refine(
         correct(d);
         for ((x, d), column) in x.chunks_exact_mut(n).zip(d.chunks_exact(n)).zip(&columns) {
             if !column.done {
-                let down = 1.0 / power_of_two_scale(column.residual);
-                x.iter_mut().zip(d).for_each(|(x, d)| *x += f64::from(*d) * scale * down);
+                // One power of two: each by itself may take d out of range.
+                let back = scale / power_of_two_scale(column.residual);
+                x.iter_mut().zip(d).for_each(|(x, d)| *x += f64::from(*d) * back);
             }
         }
         r.copy_from_slice(b);

@@ -100,8 +100,12 @@ pub(super) fn rounding(terms: usize) -> f64 {
 /// Bound of ||x - exact|| / ||x|| from a backward error and a reciprocal condition; `None` if A is singular to working
 /// precision. From x - exact = A^-1 r, and ||b|| <= ||A|| ||x|| + ||r||.
 pub(super) fn forward_error_bound(terms: usize, backward_error: f64, rcond: f64) -> Option<f64> {
-    let bound = 2.0 * (backward_error + rounding(terms)) / rcond;
-    bound.is_finite().then_some(bound)
+    unless_singular(rcond, 2.0 * (backward_error + rounding(terms)) / rcond)
+}
+
+/// A bound that takes the estimate at its word: not below the rounding of the factors that it comes from.
+pub(super) fn unless_singular(rcond: f64, bound: f64) -> Option<f64> {
+    (rcond >= f64::EPSILON && bound.is_finite()).then_some(bound)
 }
 
 #[cfg(test)]

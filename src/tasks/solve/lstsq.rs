@@ -10,7 +10,7 @@ use super::direct::beyond_range;
 use super::kernel::{Broken, Kernel, Op, Triangle};
 use super::matrix::Order;
 use super::method::{End, Means, Problem, Quality, Solved, backward_error};
-use super::scan::{max_abs, norm};
+use super::scan::{max_abs, norm, power_of_two_scale};
 use super::scratch::Scratch;
 use super::{condition, panel};
 use crate::task::{TaskError, Watch};
@@ -55,12 +55,14 @@ fn solve_in(problem: &Problem<'_>, means: Means<'_>, scratch: &mut Scratch, x: &
     }
     let (stored_rows, stored_cols) = problem.stored();
     let triangle = Triangle { upper: stored_rows >= stored_cols, n: rank, stride: stored_rows };
-    let rcond = condition::reciprocal(rank, triangle_norm(triangle, factor), |transposed, x| {
+    let norm_r = triangle_norm(triangle, factor);
+    let rcond = condition::reciprocal(rank, norm_r, |transposed, x| {
         kernel.triangular_solve(triangle, if transposed { Op::Transposed } else { Op::Plain }, factor, x);
         watch.check()
     })?;
     let (quality, share) = certify(problem, kernel, watch, norm_a, work, height)?;
-    let bound = bound(problem, quality.backward_error, rcond, share);
+    // The backward error is relative to ||A||, which may be larger than that of its factor.
+    let bound = bound(problem, quality.backward_error, rcond * (norm_r / norm_a).min(1.0), share);
     Ok(End::Solved(Solved { method: Method::Lstsq, quality, rcond, bound, factored }))
 }
 
@@ -96,6 +98,7 @@ fn certify(
     let Problem { rows, cols, nrhs, a, a_order, .. } = *problem;
     let overdetermined = rows > cols;
     let norm_t = if overdetermined { norm(cols, rows, a_order.other(), a) } else { 0.0 };
+    problem.check_norm(norm_t)?;
     let (mut quality, mut share) = (Quality::default(), 0.0_f64);
     let width = nrhs.min(panel::PANEL_COLUMNS);
     let (mut r, mut x, mut t) = (vec![0.0; rows * width], vec![0.0; cols * width], vec![0.0; cols * width]);
@@ -111,15 +114,21 @@ fn certify(
         }
         let norms_b: Vec<f64> = r.chunks_exact(rows).map(max_abs).collect();
         kernel.residual(problem.op(), problem.stored(), a, x, r);
+        let norms_r: Vec<f64> = r.chunks_exact(rows).map(max_abs).collect();
         t.fill(0.0);
         if overdetermined {
+            // Brought near 1 first: the product of two numbers in range need not be.
+            for (r, norm) in r.chunks_exact_mut(rows).zip(&norms_r) {
+                let up = power_of_two_scale(*norm);
+                r.iter_mut().for_each(|r| *r *= up);
+            }
             kernel.residual(problem.op().transposed(), problem.stored(), a, r, t);
         }
-        let columns = r.chunks_exact(rows).zip(x.chunks_exact(cols)).zip(t.chunks_exact(cols));
-        for (((r, x), t), b) in columns.zip(norms_b) {
-            let (r, x) = (max_abs(r), max_abs(x));
+        let columns = x.chunks_exact(cols).zip(t.chunks_exact(cols)).zip(norms_r);
+        for (((x, t), r), b) in columns.zip(norms_b) {
+            let x = max_abs(x);
             let error = match (overdetermined, r == 0.0) {
-                (true, false) => max_abs(t) / norm_t / norm_a / (x + b / norm_a),
+                (true, false) => max_abs(t) / norm_t / power_of_two_scale(r) / norm_a / (x + b / norm_a),
                 _ => backward_error(norm_a, r, x, b),
             };
             if !error.is_finite() || !x.is_finite() {
@@ -140,5 +149,5 @@ fn bound(problem: &Problem<'_>, backward_error: f64, rcond: f64, share: f64) -> 
         true => 2.0 / rcond + share / rcond / rcond,
         false => 3.0 / rcond,
     };
-    Some(error * magnified).filter(|bound| bound.is_finite())
+    condition::unless_singular(rcond, error * magnified)
 }

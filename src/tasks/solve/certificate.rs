@@ -75,7 +75,8 @@ pub struct Certificate {
     /// Estimate of `1 / (||A|| ||A^-1||)`, 0 to 1; of the triangular factor with [`Method::Lstsq`].
     pub rcond: f64,
     /// Bound of `||x_j - exact|| / ||x_j||` that follows from the two and the rounding of the residual; none if A is
-    /// singular to working precision.
+    /// singular to working precision. With [`Method::Lstsq`] and more rows than columns, plus the step that the residual
+    /// asks for.
     pub forward_error_bound: Option<f64>,
     /// Refinement steps, the most of any column; those of an attempt that was given up count.
     pub iterations: u32,

@@ -16,14 +16,24 @@ pub(super) fn reciprocal<E>(
     norm: f64,
     solve: impl FnMut(bool, &mut [f64]) -> Result<(), E>,
 ) -> Result<f64, E> {
-    let inverse = inverse_norm(n, solve)?;
-    let reciprocal = 1.0 / inverse / norm;
-    // A NaN is one of an infinity and a zero, which no well-conditioned matrix gives.
-    Ok(if reciprocal.is_finite() { reciprocal.min(1.0) } else { 0.0 })
+    Ok(reciprocal_and_row(n, norm, solve)?.0)
 }
 
-/// ||A^-1|| in the infinity norm, which is the 1-norm of the transposed inverse; infinite if a solution is.
-fn inverse_norm<E>(n: usize, mut solve: impl FnMut(bool, &mut [f64]) -> Result<(), E>) -> Result<f64, E> {
+/// As [`reciprocal`], with the row of A^-1 that the search for the largest one ended at.
+pub(super) fn reciprocal_and_row<E>(
+    n: usize,
+    norm: f64,
+    solve: impl FnMut(bool, &mut [f64]) -> Result<(), E>,
+) -> Result<(f64, usize), E> {
+    let (inverse, row) = inverse_norm(n, solve)?;
+    let reciprocal = 1.0 / inverse / norm;
+    // A NaN is one of an infinity and a zero, which no well-conditioned matrix gives.
+    Ok((if reciprocal.is_finite() { reciprocal.min(1.0) } else { 0.0 }, row))
+}
+
+/// ||A^-1|| in the infinity norm, which is the 1-norm of the transposed inverse, and its largest row found; infinite if a
+/// solution is.
+fn inverse_norm<E>(n: usize, mut solve: impl FnMut(bool, &mut [f64]) -> Result<(), E>) -> Result<(f64, usize), E> {
     // The first vector, and one of alternating signs that unmasks matrices made to fool the rest, in one pass.
     let mut pair = vec![1.0 / n as f64; 2 * n];
     let alternating = |i: usize| {
@@ -36,7 +46,7 @@ fn inverse_norm<E>(n: usize, mut solve: impl FnMut(bool, &mut [f64]) -> Result<(
     let mut estimate = sum_abs(x);
     let unmasked = 2.0 * sum_abs(other) / (3 * n) as f64;
     if n == 1 || !estimate.is_finite() || !unmasked.is_finite() {
-        return Ok(if n == 1 { estimate } else { f64::INFINITY });
+        return Ok((if n == 1 { estimate } else { f64::INFINITY }, 0));
     }
     let mut signs: Vec<f64> = x.iter().map(|x| 1.0_f64.copysign(*x)).collect();
     let mut last = None;
@@ -53,7 +63,7 @@ fn inverse_norm<E>(n: usize, mut solve: impl FnMut(bool, &mut [f64]) -> Result<(
         solve(true, x)?;
         let sum = sum_abs(x);
         if !sum.is_finite() {
-            return Ok(f64::INFINITY);
+            return Ok((f64::INFINITY, steepest));
         }
         let unchanged = x.iter().zip(&signs).all(|(x, sign)| 1.0_f64.copysign(*x) == *sign);
         if unchanged || sum <= estimate {
@@ -63,10 +73,10 @@ fn inverse_norm<E>(n: usize, mut solve: impl FnMut(bool, &mut [f64]) -> Result<(
         estimate = sum;
         signs.iter_mut().zip(&*x).for_each(|(sign, x)| *sign = 1.0_f64.copysign(*x));
     }
-    Ok(estimate.max(unmasked))
+    Ok((estimate.max(unmasked), last.unwrap_or(0)))
 }
 
-fn sum_abs(x: &[f64]) -> f64 {
+pub(super) fn sum_abs(x: &[f64]) -> f64 {
     x.iter().map(|x| x.abs()).sum()
 }
 
@@ -90,8 +100,12 @@ pub(super) fn rounding(terms: usize) -> f64 {
 /// Bound of ||x - exact|| / ||x|| from a backward error and a reciprocal condition; `None` if A is singular to working
 /// precision. From x - exact = A^-1 r, and ||b|| <= ||A|| ||x|| + ||r||.
 pub(super) fn forward_error_bound(terms: usize, backward_error: f64, rcond: f64) -> Option<f64> {
-    let bound = 2.0 * (backward_error + rounding(terms)) / rcond;
-    bound.is_finite().then_some(bound)
+    unless_singular(rcond, 2.0 * (backward_error + rounding(terms)) / rcond)
+}
+
+/// A bound that takes the estimate at its word: not below the rounding of the factors that it comes from.
+pub(super) fn unless_singular(rcond: f64, bound: f64) -> Option<f64> {
+    (rcond >= f64::EPSILON && bound.is_finite()).then_some(bound)
 }
 
 #[cfg(test)]
@@ -118,7 +132,7 @@ mod tests {
                 let inverse = System::random(n, 1, seed).a.into_vec();
                 let row = |i: usize| (0..n).map(|j| inverse[i + j * n].abs()).sum::<f64>();
                 let truth = (0..n).map(row).fold(0.0, f64::max);
-                let estimate = inverse_norm(n, by_inverse(n, &inverse)).unwrap();
+                let estimate = inverse_norm(n, by_inverse(n, &inverse)).unwrap().0;
                 assert!(estimate <= truth * (1.0 + 1e-12) && estimate >= truth / 3.0, "{n} {seed}: {estimate} {truth}");
             }
         }

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use super::certificate::Method;
 use super::direct::beyond_range;
-use super::kernel::{Broken, Kernel, Op, Triangle};
+use super::kernel::{Broken, Op, Triangle};
 use super::matrix::Order;
 use super::method::{End, Means, Problem, Quality, Solved, backward_error};
-use super::scan::{max_abs, norm};
+use super::scan::{max_abs, norm, power_of_two_scale};
 use super::scratch::Scratch;
 use super::{condition, panel};
-use crate::task::{TaskError, Watch};
+use crate::task::TaskError;
 
 /// Fills `x`, in the order of B. Never gives up.
 ///
@@ -55,12 +55,19 @@ fn solve_in(problem: &Problem<'_>, means: Means<'_>, scratch: &mut Scratch, x: &
     }
     let (stored_rows, stored_cols) = problem.stored();
     let triangle = Triangle { upper: stored_rows >= stored_cols, n: rank, stride: stored_rows };
-    let rcond = condition::reciprocal(rank, triangle_norm(triangle, factor), |transposed, x| {
+    let norm_r = triangle_norm(triangle, factor);
+    let rcond = condition::reciprocal(rank, norm_r, |transposed, x| {
         kernel.triangular_solve(triangle, if transposed { Op::Transposed } else { Op::Plain }, factor, x);
         watch.check()
     })?;
-    let (quality, share) = certify(problem, kernel, watch, norm_a, work, height)?;
-    let bound = bound(problem, quality.backward_error, rcond, share);
+    // With A = Q R: (A' A)^-1 of what is left of A' r. With L Q in the place of R', the same.
+    let correct = |t: &mut [f64]| {
+        kernel.triangular_solve(triangle, problem.op().transposed(), factor, t);
+        kernel.triangular_solve(triangle, problem.op(), factor, t);
+    };
+    let (quality, share, step) = certify(problem, means, norm_a, work, height, correct)?;
+    // The backward error is relative to ||A||, which may be larger than that of its factor.
+    let bound = bound(problem, quality.backward_error, rcond * (norm_r / norm_a).min(1.0), share, step);
     Ok(End::Solved(Solved { method: Method::Lstsq, quality, rcond, bound, factored }))
 }
 
@@ -84,19 +91,22 @@ fn triangle_norm(Triangle { upper, n, stride }: Triangle, a: &[f64]) -> f64 {
 }
 
 /// The quality of the columns of `work`, `height` numbers each, whose first hold X, and the largest
-/// ||r|| / (||A|| ||x||) among them.
+/// ||r|| / (||A|| ||x||) and, with more rows than columns, ||(A' A)^-1 A' r|| / ||x|| among them: `correct` applies
+/// (A' A)^-1. The latter is how far x is off but for rounding, which a small A' r alone does not tell: it is small
+/// wherever x is off in a direction that A makes small.
 fn certify(
     problem: &Problem<'_>,
-    kernel: &Kernel,
-    watch: &Watch,
+    Means { kernel, watch, .. }: Means<'_>,
     norm_a: f64,
     work: &[f64],
     height: usize,
-) -> Result<(Quality, f64), TaskError> {
+    correct: impl Fn(&mut [f64]),
+) -> Result<(Quality, f64, f64), TaskError> {
     let Problem { rows, cols, nrhs, a, a_order, .. } = *problem;
     let overdetermined = rows > cols;
     let norm_t = if overdetermined { norm(cols, rows, a_order.other(), a) } else { 0.0 };
-    let (mut quality, mut share) = (Quality::default(), 0.0_f64);
+    problem.check_norm(norm_t)?;
+    let (mut quality, mut share, mut step) = (Quality::default(), 0.0_f64, 0.0_f64);
     let width = nrhs.min(panel::PANEL_COLUMNS);
     let (mut r, mut x, mut t) = (vec![0.0; rows * width], vec![0.0; cols * width], vec![0.0; cols * width]);
     for first in (0..nrhs).step_by(width) {
@@ -111,15 +121,25 @@ fn certify(
         }
         let norms_b: Vec<f64> = r.chunks_exact(rows).map(max_abs).collect();
         kernel.residual(problem.op(), problem.stored(), a, x, r);
+        let norms_r: Vec<f64> = r.chunks_exact(rows).map(max_abs).collect();
         t.fill(0.0);
         if overdetermined {
+            // Brought near 1 first: the product of two numbers in range need not be.
+            for (r, norm) in r.chunks_exact_mut(rows).zip(&norms_r) {
+                let up = power_of_two_scale(*norm);
+                r.iter_mut().for_each(|r| *r *= up);
+            }
             kernel.residual(problem.op().transposed(), problem.stored(), a, r, t);
         }
-        let columns = r.chunks_exact(rows).zip(x.chunks_exact(cols)).zip(t.chunks_exact(cols));
-        for (((r, x), t), b) in columns.zip(norms_b) {
-            let (r, x) = (max_abs(r), max_abs(x));
+        let norms_t: Vec<f64> = t.chunks_exact(cols).map(max_abs).collect();
+        if overdetermined {
+            correct(t);
+        }
+        let columns = x.chunks_exact(cols).zip(t.chunks_exact(cols)).zip(norms_t).zip(norms_r);
+        for ((((x, off), t), r), b) in columns.zip(norms_b) {
+            let x = max_abs(x);
             let error = match (overdetermined, r == 0.0) {
-                (true, false) => max_abs(t) / norm_t / norm_a / (x + b / norm_a),
+                (true, false) => t / norm_t / power_of_two_scale(r) / norm_a / (x + b / norm_a),
                 _ => backward_error(norm_a, r, x, b),
             };
             if !error.is_finite() || !x.is_finite() {
@@ -127,18 +147,21 @@ fn certify(
             }
             quality = quality.worst(Quality { backward_error: error, iterations: 0 });
             share = share.max(if r == 0.0 { 0.0 } else { r / norm_a / x });
+            let off = max_abs(off) / power_of_two_scale(r);
+            step = step.max(if off == 0.0 { 0.0 } else { off / x });
         }
     }
-    Ok((quality, share))
+    Ok((quality, share, step))
 }
 
 /// Wedin's bound to first order: with more rows than columns an error is magnified by the square of the condition as far as
-/// the residual is not zero; with fewer, by three times the condition (Higham, Accuracy and Stability, 20.1 and 21.1).
-fn bound(problem: &Problem<'_>, backward_error: f64, rcond: f64, share: f64) -> Option<f64> {
+/// the residual is not zero; with fewer, by three times the condition (Higham, Accuracy and Stability, 20.1 and 21.1). To
+/// that comes `step`, by which x is off for certain.
+fn bound(problem: &Problem<'_>, backward_error: f64, rcond: f64, share: f64, step: f64) -> Option<f64> {
     let error = backward_error + condition::rounding(problem.rows.max(problem.cols));
     let magnified = match problem.rows > problem.cols {
         true => 2.0 / rcond + share / rcond / rcond,
         false => 3.0 / rcond,
     };
-    Some(error * magnified).filter(|bound| bound.is_finite())
+    condition::unless_singular(rcond, error * magnified + step)
 }

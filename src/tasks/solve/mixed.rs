@@ -2,7 +2,8 @@
 //!
 //! Refinement (Wilkinson; LAPACK's dsgesv) contracts the error by about cond(A) * 2^-24 a step, so it works up to a
 //! condition of some 10^7. Where it does not, the steps stall, which is seen after one or two of them, and the method
-//! gives up: [`super::direct`] answers then. Invariant: what it calls converged has a backward error at LU's own level.
+//! gives up: [`super::direct`] answers then. Invariants: what it calls converged has a backward error at LU's own level,
+//! and a condition within the reach of f32, so that its estimate from the f32 factors is one of A.
 
 use std::time::Instant;
 
@@ -82,15 +83,43 @@ fn solve_in(
     if !converged {
         return Ok(End::GivenUp { iterations: worst.iterations });
     }
-    let rcond = condition::reciprocal(n, norm, |transposed, x| {
+    let mut solve = |transposed: bool, x: &mut [f64]| {
         let d = &mut d[..x.len()];
         d.iter_mut().zip(&*x).for_each(|(d, x)| *d = *x as f32);
         inverse(if transposed { problem.op().transposed() } else { problem.op() }, d);
         x.iter_mut().zip(d).for_each(|(x, d)| *x = f64::from(*d) * scale);
         watch.check()
-    })?;
+    };
+    let (rcond, row) = condition::reciprocal_and_row(n, norm, &mut solve)?;
+    let turned = Problem { a_order: problem.a_order.other(), ..*problem };
+    let residual = |x: &[f64], r: &mut [f64]| residual(&turned, form, &for_panel, x, r);
+    if !stands(n, row, &mut r[..2 * n], |x| solve(true, x), residual)? {
+        return Ok(End::GivenUp { iterations: worst.iterations });
+    }
     let bound = method::bound(problem, worst, rcond);
     Ok(End::Solved(Solved { method: form.method(true), quality: worst, rcond, bound, factored }))
+}
+
+/// Whether row `row` of the inverse, the largest one, is A's or made by the rounding to f32: a step of refinement, which
+/// moves it by its own error, has to leave most of it. The right-hand sides alone don't tell: those that A can reach
+/// although it is singular, as of a consistent system, are refined without ever meeting what f32 made up, and the
+/// condition of the f32 factors is never much beyond 1e8. `work` is 2 n long, `solve` takes A' and so does `residual`.
+fn stands(
+    n: usize,
+    row: usize,
+    work: &mut [f64],
+    mut solve: impl FnMut(&mut [f64]) -> Result<(), TaskError>,
+    residual: impl Fn(&[f64], &mut [f64]),
+) -> Result<bool, TaskError> {
+    let (x, r) = work.split_at_mut(n);
+    x.fill(0.0);
+    x[row] = 1.0;
+    r.copy_from_slice(x);
+    solve(x)?;
+    residual(x, r);
+    solve(r)?;
+    // A NaN does not stand.
+    Ok(condition::sum_abs(r) <= STALL * condition::sum_abs(x))
 }
 
 /// Rounds A, times a power of two that brings it into the range of f32, to `factor`; its norm, and that power.
@@ -155,8 +184,9 @@ fn refine(
         correct(d);
         for ((x, d), column) in x.chunks_exact_mut(n).zip(d.chunks_exact(n)).zip(&columns) {
             if !column.done {
-                let down = 1.0 / power_of_two_scale(column.residual);
-                x.iter_mut().zip(d).for_each(|(x, d)| *x += f64::from(*d) * scale * down);
+                // One power of two: each by itself may take d out of range.
+                let back = scale / power_of_two_scale(column.residual);
+                x.iter_mut().zip(d).for_each(|(x, d)| *x += f64::from(*d) * back);
             }
         }
         r.copy_from_slice(b);

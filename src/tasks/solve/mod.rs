@@ -14,6 +14,8 @@ mod condition;
 mod direct;
 #[cfg(all(feature = "faer", not(feature = "mkl")))]
 mod faer;
+#[cfg(test)]
+mod gallery;
 mod handler;
 mod json;
 mod kernel;

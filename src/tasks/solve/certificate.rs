@@ -70,7 +70,7 @@ pub struct Certificate {
     pub tried: Vec<Method>,
     /// max over the columns j of `||b_j - A x_j|| / (||A|| ||x_j|| + ||b_j||)`, computed in f64: x solves a system that
     /// differs from the task's by so much at most, relatively. With [`Method::Lstsq`] and more rows than columns, where the
-    /// residual is not zero, `||A' r_j|| / (||A'|| (||A|| ||x_j|| + ||b_j||))`. Finite.
+    /// residual is not zero, `||A' r_j|| / (||A'|| (||A|| ||x_j|| + ||b_j||))`: how far from least it is. Finite.
     pub backward_error: f64,
     /// Estimate of `1 / (||A|| ||A^-1||)`, 0 to 1; of the triangular factor with [`Method::Lstsq`].
     pub rcond: f64,
@@ -78,7 +78,8 @@ pub struct Certificate {
     /// singular to working precision. With [`Method::Lstsq`] and more rows than columns, plus the step that the residual
     /// asks for.
     pub forward_error_bound: Option<f64>,
-    /// Refinement steps, the most of any column; those of an attempt that was given up count.
+    /// Refinement steps, the most of any column; those of an attempt that was given up count. Without f32 there are none,
+    /// as a rule.
     pub iterations: u32,
     /// Threads that computed it.
     pub threads: u32,
@@ -104,7 +105,10 @@ impl Certificate {
         } else {
             let bound = self.forward_error_bound.unwrap_or(f64::INFINITY);
             (bound > BOUND_WARNED).then(|| {
-                format!("A is ill-conditioned (rcond {:.1e}): X may be off by {bound:.1e} relatively", self.rcond)
+                let Certificate { rcond, backward_error, .. } = self;
+                format!(
+                    "X may be off by {bound:.1e} relatively (rcond {rcond:.1e}, backward error {backward_error:.1e})"
+                )
             })
         }
     }

@@ -1,13 +1,23 @@
 //! LU with partial pivoting, or Cholesky, in f64 on a copy of A: LU answers whenever A is not exactly singular.
 
+use std::ops::Range;
 use std::time::Instant;
 
+use super::condition::rounding;
 use super::kernel::{Broken, Kernel, Op};
 use super::method::{self, End, Form, Means, Problem, Quality, Solved, backward_error};
-use super::scan::{load, load_lower, max_abs};
+use super::scan::{Narrow, load, load_lower, max_abs, power_of_two_scale};
 use super::scratch::Scratch;
 use super::{condition, panel};
 use crate::task::TaskError;
+
+/// Norms of A that are factored as they are; above, growing elements could leave f64, so A is scaled by a power of two.
+/// Scaling a tiny A would not help: its residual is subnormal whatever x is.
+const NORMS: Range<f64> = 0.0..1e280;
+/// A backward error of so many terms is never refined.
+const TERMS: usize = 100;
+/// Steps of refinement, at most.
+const REFINEMENTS: u32 = 2;
 
 /// Fills `x`, in the order of B. LU never gives up.
 ///
@@ -33,17 +43,10 @@ fn solve_in(
     let residual_len = n * panel::columns(problem);
     let (factor, pivots, panels) = scratch.parts(n * n, residual_len + panel::copies_len(problem));
     let (r, copies) = panels.split_at_mut(residual_len);
-    let (norm, broken) = match form {
-        Form::General => {
-            let norm = load(n, problem.a_order, problem.a, 1.0, factor, kernel.threads());
-            problem.check_norm(norm)?;
-            (norm, kernel.factor(n, factor, pivots, problem.stage(watch)))
-        }
-        Form::Symmetric => {
-            let norm = load_lower(n, problem.a, 1.0, factor, kernel.threads());
-            problem.check_norm(norm)?;
-            (norm, kernel.cholesky(n, factor, problem.stage(watch)))
-        }
+    let (norm, scale) = load_scaled(problem, form, factor, kernel.threads(), NORMS)?;
+    let broken = match form {
+        Form::General => kernel.factor(n, factor, pivots, problem.stage(watch)),
+        Form::Symmetric => kernel.cholesky(n, factor, problem.stage(watch)),
     };
     match (broken, form) {
         (Ok(()), _) => {}
@@ -60,20 +63,53 @@ fn solve_in(
     };
     let mut worst = Quality::default();
     panel::for_each(problem, watch, x, copies, |b, x| {
-        x.copy_from_slice(b);
-        inverse(problem.op(), x);
         let r = &mut r[..b.len()];
         r.copy_from_slice(b);
-        residual(problem, form, &for_panel, x, r);
-        worst = worst.worst(quality(n, norm, b, x, r)?);
+        x.fill(0.0);
+        for step in 0.. {
+            inverse(problem.op(), r);
+            x.iter_mut().zip(&*r).for_each(|(x, d)| *x += d * scale);
+            r.copy_from_slice(b);
+            residual(problem, form, &for_panel, x, r);
+            let quality = Quality { iterations: step, ..quality(n, norm, b, x, r)? };
+            // As a rule so the first time. The growth of the elements that partial pivoting allows is made good by a step
+            // or two; where it is not, no third one helps.
+            if quality.backward_error <= rounding(n.max(TERMS)) || step == REFINEMENTS {
+                worst = worst.worst(quality);
+                break;
+            }
+        }
         Ok(())
     })?;
-    let rcond = condition::reciprocal(n, norm, |transposed, x| {
+    let rcond = condition::reciprocal(n, norm * scale, |transposed, x| {
         inverse(if transposed { problem.op().transposed() } else { problem.op() }, x);
         watch.check()
     })?;
     let bound = method::bound(problem, worst, rcond);
     Ok(End::Solved(Solved { method: form.method(false), quality: worst, rcond, bound, factored }))
+}
+
+/// Copies what there is to factor, times a power of two if the norm of A is not within `norms`; that norm, and that power.
+pub(super) fn load_scaled<T: Narrow>(
+    problem: &Problem<'_>,
+    form: Form,
+    factor: &mut [T],
+    threads: usize,
+    norms: Range<f64>,
+) -> Result<(f64, f64), TaskError> {
+    let n = problem.rows;
+    let mut load_times = |scale: f64| match form {
+        Form::General => load(n, problem.a_order, problem.a, scale, factor, threads),
+        Form::Symmetric => load_lower(n, problem.a, scale, factor, threads),
+    };
+    let norm = load_times(1.0);
+    problem.check_norm(norm)?;
+    if norms.contains(&norm) {
+        return Ok((norm, 1.0));
+    }
+    let scale = power_of_two_scale(norm);
+    load_times(scale);
+    Ok((norm, scale))
 }
 
 /// r -= A x.

@@ -114,7 +114,7 @@ impl Truth {
     }
 
     /// The methods that a choice stands for, as its documentation has it.
-    fn chain(&self, choice: Choice) -> Vec<Method> {
+    fn chain(&self, choice: Choice, nrhs: usize) -> Vec<Method> {
         let hopeful = self.symmetric() && self.a.diag().iter().all(|value| *value > 0.0);
         match choice {
             Choice::Lu => vec![Method::Lu],
@@ -123,7 +123,7 @@ impl Truth {
             Choice::Triangular => vec![Method::Triangular],
             Choice::Lstsq => vec![Method::Lstsq],
             Choice::Auto if self.triangular() => vec![Method::Triangular],
-            Choice::Auto => match (hopeful, self.a.nrows() >= 300) {
+            Choice::Auto => match (hopeful, self.a.nrows() >= 300 && nrhs * 24 <= self.a.nrows()) {
                 (true, true) => vec![Method::MixedCholesky, Method::Cholesky, Method::Mixed, Method::Lu],
                 (true, false) => vec![Method::Cholesky, Method::Lu],
                 (false, true) => vec![Method::Mixed, Method::Lu],
@@ -144,7 +144,7 @@ impl Truth {
         assert_eq!((x.rows(), x.cols()), (self.a.ncols(), b.cols()), "{name}");
         assert_eq!((x.is_vector(), x.order()), (b.is_vector(), b.order()), "{name}");
         let certificate = &solution.certificate;
-        self.check_way(&name, choice, certificate);
+        self.check_way(&name, choice, b.cols(), certificate);
         let x = x.clone().into_array2();
         let (n, found) = (self.a.nrows() as f64, self.backward_error(&x));
         let claimed = certificate.backward_error;
@@ -164,12 +164,14 @@ impl Truth {
     }
 
     /// Whether the certificate's account of itself is one that the choice allows.
-    fn check_way(&self, name: &str, choice: Choice, certificate: &Certificate) {
+    fn check_way(&self, name: &str, choice: Choice, nrhs: usize, certificate: &Certificate) {
         let Certificate { method, tried, iterations, threads, .. } = certificate;
         let way: Vec<Method> = tried.iter().chain([method]).copied().collect();
-        assert!(self.chain(choice).starts_with(&way), "{name}: {certificate:?}");
+        assert!(self.chain(choice, nrhs).starts_with(&way), "{name}: {certificate:?}");
         let refined = way.iter().filter(|method| !UNREFINED.contains(method)).count() as u32;
-        assert!(*iterations <= 12 * refined, "{name}: {certificate:?}");
+        // LU in f64 takes a step or two where its elements grow.
+        let growth = if self.stable { 0 } else { 2 };
+        assert!(*iterations <= 12 * refined + growth, "{name}: {certificate:?}");
         assert_eq!((*threads, &certificate.reproducible), (1, &None), "{name}");
         assert!(certificate.factor_seconds >= 0.0 && certificate.solve_seconds >= 0.0, "{name}");
         if !UNREFINED.contains(method) {
@@ -269,8 +271,11 @@ fn every_column_of_every_panel_is_solved() {
     let n = method::MIXED_FROM;
     for a in [random(n, n, 4), matrices::positive(n, 4), matrices::triangle(n, false, true, 4)] {
         let truth = Truth::new(&a, edge + 1);
-        for order in ORDERS {
-            truth.check("panels", Choice::Auto, order, order);
+        let structured = if truth.symmetric() { Choice::Cholesky } else { Choice::Auto };
+        for (choice, order) in
+            [Choice::Auto, Choice::Mixed, structured].into_iter().flat_map(|by| ORDERS.map(|o| (by, o)))
+        {
+            truth.check("panels", choice, order, order);
         }
     }
 }
@@ -328,16 +333,18 @@ fn one_tiny_singular_value_is_not_hidden_by_the_rounding_to_f32() {
     }
 }
 
-/// Elimination of the columns makes numbers of 2^(n - 1), which leaves nothing of n = 60: the certificate has to say so.
-/// The elimination of the rows does not.
+/// Elimination of the columns makes numbers of 2^(n - 1): a step of refinement makes it good, until at n = 100 nothing is
+/// left to refine with and the certificate has to say so. The elimination of the rows makes none.
 #[test]
-fn growth_costs_digits_and_the_certificate_knows() {
-    for (n, order) in [10, 60].into_iter().flat_map(|n| ORDERS.map(|order| (n, order))) {
+fn growth_is_refined_away_or_the_certificate_knows() {
+    for (n, order) in [10, 40, 60, 100].into_iter().flat_map(|n| ORDERS.map(|order| (n, order))) {
         // With the estimate of the condition as poor as the factors.
         let truth = Truth { rcond: None, stable: false, ..Truth::new(&(matrices::wilkinson(n) * 0.7), 2) };
         for choice in [Choice::Auto, Choice::Lu, Choice::Mixed] {
             let certificate = truth.check("wilkinson", choice, order, order).certificate;
-            let poor = n == 60 && order == Order::ColMajor;
+            let grown = order == Order::ColMajor;
+            assert!(choice == Choice::Mixed || grown == (certificate.iterations > 0), "{n}: {certificate:?}");
+            let poor = n == 100 && order == Order::ColMajor;
             assert_eq!(certificate.backward_error > 1e-8, poor, "{n}: {certificate:?}");
             assert_eq!(certificate.warning().is_some(), poor, "{n}: {certificate:?}");
         }

@@ -3,17 +3,16 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use rabbitry::boss::Boss;
 use rabbitry::broker::{Broker, Error, amqp::AmqpBroker, embedded::EmbeddedBroker};
 use rabbitry::cli::{BossCli, BossCommand};
-use rabbitry::command::{exit, solve, workers};
+use rabbitry::command::{cancel, exit, solve, workers};
 use rabbitry::{tasks, telemetry, worker};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = BossCli::parse();
+    let cli = BossCli::from_arguments();
     telemetry::log_to_stderr("warn");
     ExitCode::from(run(cli).await.unwrap_or_else(|error| {
         eprintln!("boss: {error}");
@@ -48,6 +47,7 @@ async fn run(cli: BossCli) -> Result<u8, Error> {
     };
     let code = match (cli.command, job) {
         (BossCommand::Workers(args), _) => workers::run(&boss, &address, args.json).await.map(|()| exit::OK),
+        (BossCommand::Cancel(args), _) => cancel::run(&boss, &address, args.task, args.json).await,
         (BossCommand::Solve(args), Some(job)) => Ok(solve::run(&boss, job, args.submit(), args.json, &stop).await),
         (BossCommand::Solve(_), None) => Ok(exit::USAGE),
     };

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::builder::FalseyValueParser;
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::boss::{self, Priority};
 use crate::command::solve::{Choice, How, Input, Random};
-use crate::task::Format;
+use crate::task::{Format, TaskId};
 use crate::worker;
 
 /// Solves many dense systems A X = B, on this machine or on a pool of workers behind RabbitMQ.
@@ -24,6 +25,7 @@ Examples:
   boss --broker amqp://guest:guest@host:5672 solve --random 1000 --count 64
                                                  the same on the workers of a RabbitMQ broker
   boss --broker amqp://... workers               who is there
+  boss --broker amqp://... cancel TASK           end a task of any boss on the broker
 Exit code: 0 all answers came, 1 a task failed or the broker is not there, 2 bad usage or unreadable input, 130 interrupted."
 )]
 pub struct BossCli {
@@ -36,6 +38,21 @@ pub struct BossCli {
     /// What to do.
     #[command(subcommand)]
     pub command: BossCommand,
+}
+
+impl BossCli {
+    /// Reads the arguments of this process; ends it with a message and exit code 2 if they are wrong.
+    pub fn from_arguments() -> Self {
+        Self::checked(Self::parse()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn checked(self) -> Result<Self, clap::Error> {
+        if matches!(self.command, BossCommand::Cancel(_)) && self.broker.broker.is_none() {
+            let why = "cancel needs --broker URL: a task that has no broker ends with its program, by Ctrl-C there";
+            return Err(Self::command().error(ErrorKind::MissingRequiredArgument, why));
+        }
+        Ok(self)
+    }
 }
 
 /// Which broker, and how much is in flight.
@@ -66,6 +83,8 @@ pub enum BossCommand {
     Solve(SolveArgs),
     /// List the live workers
     Workers(WorkersArgs),
+    /// Cancel a task, whoever submitted it
+    Cancel(CancelArgs),
 }
 
 impl BossCommand {
@@ -73,7 +92,7 @@ impl BossCommand {
     pub fn input(&self) -> Option<Input> {
         match self {
             BossCommand::Solve(args) => args.input(),
-            BossCommand::Workers(_) => None,
+            BossCommand::Workers(_) | BossCommand::Cancel(_) => None,
         }
     }
 }
@@ -208,6 +227,17 @@ pub struct WorkersArgs {
     pub json: bool,
 }
 
+/// `boss cancel`.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The task's id, 32 hexadecimal digits: `boss solve` of one task says it, and failed tasks are listed with theirs
+    #[arg(value_name = "TASK")]
+    pub task: TaskId,
+    /// Print one JSON object on stdout and nothing else there
+    #[arg(long, env = "RABBITRY_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
 /// Computes tasks from a RabbitMQ broker. Start as many as you like, on any machine, at any time.
 #[derive(Debug, Parser)]
 #[command(
@@ -288,8 +318,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -312,6 +340,22 @@ mod tests {
         }
         check(&BossCli::command());
         check(&WorkerCli::command());
+    }
+
+    #[test]
+    fn cancel_needs_a_broker_and_an_id() {
+        let id = "00112233445566778899aabbccddeeff";
+        let parse = |line: String| BossCli::try_parse_from(line.split(' ')).and_then(BossCli::checked);
+        let cli = parse(format!("boss cancel {id} --json --broker amqp://h")).unwrap();
+        let BossCommand::Cancel(args) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!((args.task.to_string().as_str(), args.json), (id, true));
+        // Unless the environment of this test names one.
+        if std::env::var_os("RABBITRY_BROKER").is_none() {
+            assert!(parse(format!("boss cancel {id}")).unwrap_err().to_string().contains("--broker"));
+        }
+        for wrong in ["", "0", "g0112233445566778899aabbccddeeff", "00112233445566778899aabbccddeeff0"] {
+            assert!(parse(format!("boss --broker amqp://h cancel {wrong}")).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

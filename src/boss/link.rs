@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Answered, Shared, presence};
+use super::{Answered, Shared, Word, presence};
 use crate::broker::{
     Broker, Confirm, Connection, Consume, Consumer, Delivery, Error, Message, Published, Queue, Route,
 };
@@ -18,13 +18,16 @@ use crate::transport::backoff::Backoff;
 use crate::transport::collect::Collector;
 use crate::transport::outgoing::{self, Batch, Outgoing};
 use crate::transport::{self, names};
-use crate::wire::{self, Command, Control, OutcomeHead, PullRequest};
+use crate::wire::{self, Cancelled, Command, Control, OutcomeHead, PullRequest};
 
 /// Outcome messages taken ahead of their ack.
 const PREFETCH: u16 = 64;
 
 /// Requests for parts served at a time; each waits until the broker has its parts.
 const SERVED: usize = 4;
+
+/// Words said in one message, at most: some 7 kB.
+const WORDS_MAX: usize = 256;
 
 /// While something is in flight, small tasks wait this long for company.
 const LINGER: Duration = Duration::from_millis(1);
@@ -44,7 +47,15 @@ pub(super) struct Link {
     connection: Arc<dyn Connection>,
     outcomes: Consumer,
     pulls: Consumer,
-    heartbeats: Consumer,
+    heard: Consumer,
+}
+
+/// What the callers of a boss want of its link; it outlives the links.
+pub(super) struct Inputs {
+    /// Tasks to publish.
+    pub(super) queue: mpsc::UnboundedReceiver<TaskId>,
+    /// Things to say.
+    pub(super) words: mpsc::UnboundedReceiver<Word>,
 }
 
 impl Link {
@@ -59,32 +70,35 @@ impl Link {
         connection.declare_queue(&own(pull.clone())).await?;
         let outcomes = connection.consume(&results, Consume { prefetch: PREFETCH, no_ack: false }).await?;
         let pulls = connection.consume(&pull, Consume { prefetch: 0, no_ack: true }).await?;
-        let heartbeats = presence::open(&*connection, &name).await?;
-        Ok(Link { name, connection, outcomes, pulls, heartbeats })
+        let heard = presence::open(&*connection, &name).await?;
+        Ok(Link { name, connection, outcomes, pulls, heard })
     }
 
     /// Works until the connection, or one of its consumers, ends.
-    async fn run(&mut self, shared: &Arc<Shared>, number: u64, queue: &mut mpsc::UnboundedReceiver<TaskId>) -> Error {
+    async fn run(&mut self, shared: &Arc<Shared>, number: u64, inputs: &mut Inputs) -> Error {
         let tasks = TaskTracker::new();
         let ended = tokio::select! {
             error = self.connection.closed() => error,
-            error = publish_all(&self.connection, shared, (&self.name, number), queue, &tasks) => error,
+            error = publish_all(&self.connection, shared, (&self.name, number), &mut inputs.queue, &tasks) => error,
+            error = speak(&*self.connection, shared, &mut inputs.words) => error,
             error = take_outcomes(shared, &mut self.outcomes) => error,
             error = serve_pulls(&self.connection, shared, &mut self.pulls) => error,
-            error = presence::listen(shared, &mut self.heartbeats) => error,
+            error = presence::listen(shared, &mut self.heard) => error,
         };
         tasks.close();
         ended
     }
 
-    /// Tells the workers to forget this boss, and deletes its queues.
+    /// Deletes the queues of this boss and tells the workers to forget it: in this order, because a worker asks the broker
+    /// whether it is true.
     async fn goodbye(&self) -> Result<(), Error> {
         let reply_to = names::results_queue(&self.name);
-        let control = Control { command: Command::BossGone { reply_to: reply_to.clone() } };
+        self.connection.delete_queue(&reply_to).await?;
+        self.connection.delete_queue(&names::pull_queue(&self.name)).await?;
+        let control = Control { command: Command::BossGone { reply_to } };
         let message = Message { head: wire::encode(&control).into(), ..Message::default() };
         self.connection.publish(&Route::exchange(names::CONTROL, ""), message).await?.0.await?;
-        self.connection.delete_queue(&reply_to).await?;
-        self.connection.delete_queue(&names::pull_queue(&self.name)).await
+        Ok(())
     }
 }
 
@@ -93,7 +107,7 @@ pub(super) async fn supervise(
     broker: Arc<dyn Broker>,
     shared: Arc<Shared>,
     first: Link,
-    mut queue: mpsc::UnboundedReceiver<TaskId>,
+    mut inputs: Inputs,
     closing: CancellationToken,
 ) {
     let mut link = first;
@@ -101,7 +115,7 @@ pub(super) async fn supervise(
     for number in 1.. {
         let started = Instant::now();
         shared.connection.send_replace(Some(link.connection.clone()));
-        let ended = closing.run_until_cancelled(link.run(&shared, number, &mut queue)).await;
+        let ended = closing.run_until_cancelled(link.run(&shared, number, &mut inputs)).await;
         shared.connection.send_replace(None);
         let Some(error) = ended else { break };
         tracing::warn!(%error, "reconnecting; what is unanswered will be published again");
@@ -118,10 +132,12 @@ pub(super) async fn supervise(
             Err(error) => {
                 tracing::error!(%error, "giving up on the broker");
                 // Closed first: what is submitted from now on fails at once, what came before is in `pending`.
-                queue.close();
+                inputs.queue.close();
                 shared.ended.cancel();
                 let abandoned = shared.pending().ids();
-                abandoned.into_iter().for_each(|task| shared.fail(task, TaskError::Refused(error.to_string())));
+                abandoned.into_iter().for_each(|task| {
+                    shared.fail(task, TaskError::Refused(error.to_string()));
+                });
                 return;
             }
         }
@@ -222,11 +238,15 @@ impl Publisher<'_> {
 
     /// Publishes the batch. What the broker refuses for good fails the tasks; only a lost connection is an error here.
     async fn flush(&mut self) -> Result<(), Error> {
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        // Some may have been cancelled while they waited for company.
+        batch.keep_only(|task| self.shared.pending().is_published(task));
         match self.publish(&batch).await {
             Err(error) if !error.is_transient() => {
                 let failed = batch.tasks().iter().map(|task| task.head.id);
-                failed.for_each(|task| self.shared.fail(task, TaskError::Refused(error.to_string())));
+                failed.for_each(|task| {
+                    self.shared.fail(task, TaskError::Refused(error.to_string()));
+                });
                 Ok(())
             }
             done => done,
@@ -263,9 +283,39 @@ impl Publisher<'_> {
                 }
                 Err(error) => error.to_string(),
             };
-            ids.into_iter().for_each(|task| shared.fail(task, TaskError::Refused(reason.clone())));
+            ids.into_iter().for_each(|task| {
+                shared.fail(task, TaskError::Refused(reason.clone()));
+            });
         });
     }
+}
+
+/// Says what there is to say; what came together in one message.
+async fn speak(connection: &dyn Connection, shared: &Shared, words: &mut mpsc::UnboundedReceiver<Word>) -> Error {
+    let mut unsaid = Vec::new();
+    while words.recv_many(&mut unsaid, WORDS_MAX).await > 0 {
+        let mut control = Vec::new();
+        let mut said = Vec::new();
+        for word in unsaid.drain(..) {
+            match word {
+                Word::Cancel(task) => wire::encode_into(&Control { command: Command::Cancel { task } }, &mut control),
+                Word::Cancelled(task) => {
+                    let cancelled = Cancelled { task, boss: shared.id.clone() };
+                    said.push((names::PRESENCE, wire::encode(&cancelled)));
+                }
+            }
+        }
+        if !control.is_empty() {
+            said.push((names::CONTROL, control));
+        }
+        for (exchange, head) in said {
+            let message = Message { head: head.into(), ..Message::default() };
+            if let Err(error) = connection.publish(&Route::exchange(exchange, ""), message).await {
+                return error;
+            }
+        }
+    }
+    Error::Lost("the boss was dropped".into())
 }
 
 async fn take_outcomes(shared: &Shared, outcomes: &mut Consumer) -> Error {
@@ -282,13 +332,17 @@ async fn take_outcomes(shared: &Shared, outcomes: &mut Consumer) -> Error {
 }
 
 fn take_outcome(shared: &Shared, head: OutcomeHead, payload: Result<bytes::Bytes, wire::Error>) {
+    // The worker may have heard of it before this boss did; whoever asked for it waits for an answer.
+    let cancelled = head.error == Some(TaskError::Cancelled);
     let result = match (head.error, payload) {
         (Some(error), _) => Err(error),
         (None, Ok(payload)) => Ok(Blob { format: head.format, params: head.params, payload: vec![payload] }),
         (None, Err(error)) => Err(TaskError::Invalid(format!("the answer was damaged on its way: {error}"))),
     };
     let compute_seconds = Duration::from_nanos(head.compute_ns).as_secs_f64();
-    shared.answer(head.id, Answered { result, worker: Some(head.worker), compute_seconds });
+    if shared.answer(head.id, Answered { result, worker: Some(head.worker), compute_seconds }) && cancelled {
+        shared.say(Word::Cancelled(head.id));
+    }
 }
 
 async fn serve_pulls(connection: &Arc<dyn Connection>, shared: &Arc<Shared>, pulls: &mut Consumer) -> Error {

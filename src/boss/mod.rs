@@ -4,27 +4,28 @@
 //!
 //! Invariants: a task is in [`pending`] before it is published and leaves it with its first outcome, so the caller gets
 //! exactly one; the bytes of all pending tasks and their announced answers stay below the window; after a lost connection
-//! everything unanswered is published again.
+//! everything unanswered is published again; a task that ends before its time is called off at the workers.
 
 mod link;
 mod pending;
 mod presence;
+mod ticket;
 
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::{Broker, Connection, Error};
 use crate::directory::{Directory, Node};
-use crate::task::{Blob, Format, Outcome, Task, TaskError, TaskId, WorkerRef};
+use crate::task::{Blob, Format, Task, TaskError, TaskId, WorkerRef};
 use crate::transport::names;
 use crate::transport::outgoing::Outgoing;
 use crate::wire::TaskHead;
 use pending::Pending;
+pub use ticket::{Handle, Ticket};
 
 /// How a boss behaves.
 #[derive(Clone, Copy, Debug)]
@@ -104,11 +105,23 @@ struct Shared {
     directory: Mutex<Directory>,
     /// Ids to publish, in order.
     submitted: mpsc::UnboundedSender<TaskId>,
+    /// What the workers, or another boss, should hear.
+    words: mpsc::UnboundedSender<Word>,
+    /// Tasks of other bosses that these say to have cancelled.
+    cancelled: broadcast::Sender<TaskId>,
     /// A deadline came in that may be earlier than all others.
     deadline_added: Notify,
     connection: watch::Sender<Option<Arc<dyn Connection>>>,
     /// The broker was given up for good.
     ended: CancellationToken,
+}
+
+/// Something to say on an exchange when there is a connection.
+enum Word {
+    /// To all workers: nobody wants this task any more.
+    Cancel(TaskId),
+    /// To whoever asked: this task of mine was cancelled.
+    Cancelled(TaskId),
 }
 
 impl Shared {
@@ -121,22 +134,45 @@ impl Shared {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a caller its one outcome, if it has none yet.
-    fn answer(&self, task: TaskId, answered: Answered) {
-        let caller = self.pending().take(task);
-        if let Some(caller) = caller {
-            // A dropped ticket wants no answer.
-            let _ = caller.reply.send(answered);
-        }
+    /// Gives a caller its one outcome; false if it has one.
+    fn answer(&self, task: TaskId, answered: Answered) -> bool {
+        let Some(caller) = self.pending().take(task) else { return false };
+        // A dropped ticket wants no answer.
+        let _ = caller.reply.send(answered);
+        true
     }
 
-    fn fail(&self, task: TaskId, error: TaskError) {
-        self.answer(task, Answered { result: Err(error), worker: None, compute_seconds: 0.0 });
+    fn fail(&self, task: TaskId, error: TaskError) -> bool {
+        self.answer(task, Answered { result: Err(error), worker: None, compute_seconds: 0.0 })
+    }
+
+    /// Ends a task before its time and tells the workers, if one may have it; false if it has its outcome.
+    fn call_off(&self, task: TaskId, error: TaskError) -> bool {
+        let (published, caller) = {
+            let mut pending = self.pending();
+            (pending.is_published(task), pending.take(task))
+        };
+        let Some(caller) = caller else { return false };
+        let _ = caller.reply.send(Answered { result: Err(error), worker: None, compute_seconds: 0.0 });
+        if published {
+            self.say(Word::Cancel(task));
+        }
+        true
+    }
+
+    /// Says something as soon as there is a connection. A lost connection may take it along, which costs work and nothing
+    /// else.
+    fn say(&self, word: Word) {
+        // Nobody is left to say it: the broker was given up.
+        let _ = self.words.send(word);
     }
 }
 
 /// The window is counted in KiB: a semaphore takes 2^32 of them at a time.
 const UNIT: u64 = 1024;
+
+/// Words of other bosses that wait to be heard by a caller of [`Boss::cancel`], at most.
+const CANCELLED_KEPT: usize = 256;
 
 /// What a pending task costs the boss beside its bytes: measured with 100,000 systems of N=10.
 const OVERHEAD_BYTES: u64 = 2048;
@@ -148,6 +184,7 @@ impl Boss {
     /// The first connection's error.
     pub async fn connect(broker: Arc<dyn Broker>, options: Options) -> Result<Self, Error> {
         let (submitted, queue) = mpsc::unbounded_channel();
+        let (words, unsaid) = mpsc::unbounded_channel();
         let units = usize::try_from(options.window_bytes / UNIT).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
             id: names::process_id(),
@@ -156,13 +193,16 @@ impl Boss {
             pending: Mutex::default(),
             directory: Mutex::default(),
             submitted,
+            words,
+            cancelled: broadcast::Sender::new(CANCELLED_KEPT),
             deadline_added: Notify::new(),
             connection: watch::Sender::new(None),
             ended: CancellationToken::new(),
         });
         let first = link::Link::open(&*broker, &shared, 1).await?;
         let closing = CancellationToken::new();
-        let supervisor = tokio::spawn(link::supervise(broker, shared.clone(), first, queue, closing.clone()));
+        let work = link::Inputs { queue, words: unsaid };
+        let supervisor = tokio::spawn(link::supervise(broker, shared.clone(), first, work, closing.clone()));
         let reaper = tokio::spawn(reap(shared.clone()));
         let (supervisor, reaper) = (AbortOnDropHandle::new(supervisor), AbortOnDropHandle::new(reaper));
         Ok(Boss { shared, closing, supervisor, _reaper: reaper })
@@ -190,6 +230,24 @@ impl Boss {
         let encoded = task.encode(how.format)?;
         let room = self.reserve(encoded.blob.payload_bytes(), encoded.answer_bytes).await;
         Ok(room.enter(encoded, how))
+    }
+
+    /// Cancels a task of any boss on the broker. Its caller gets [`TaskError::Cancelled`], and a worker that computes it
+    /// stops when its kind next looks. False if no boss waits for it: it has ended, or its boss is gone.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn cancel(&self, task: TaskId) -> Result<bool, Error> {
+        if self.shared.call_off(task, TaskError::Cancelled) {
+            return Ok(true);
+        }
+        presence::cancel(&self.shared, &*self.connection().await?, task).await
+    }
+
+    /// How many tasks are done of those that have no outcome yet: the sum of what their workers say, 0 to 1 each. Small
+    /// tasks say nothing.
+    pub fn progress(&self) -> f64 {
+        self.shared.pending().shares()
     }
 
     /// Who is there: asks all workers and listens for `patience`; a live one answers in milliseconds.
@@ -285,6 +343,7 @@ impl Room<'_> {
             payload_bytes: encoded.blob.payload_bytes(),
             checksum: None,
             pull_from: None,
+            progress_to: None,
             params: encoded.blob.params,
         };
         let outgoing = Outgoing { head, payload: encoded.blob.payload, priority: how.priority.level() };
@@ -301,31 +360,7 @@ impl Room<'_> {
                 shared.fail(id, TaskError::Shutdown);
             }
         }
-        Ticket { id, params, answered, kind: PhantomData }
-    }
-}
-
-/// A task on its way.
-pub struct Ticket<T: Task> {
-    id: TaskId,
-    /// As they were sent, to read the answer by.
-    params: Vec<u8>,
-    answered: oneshot::Receiver<Answered>,
-    kind: PhantomData<fn() -> T>,
-}
-
-impl<T: Task> Ticket<T> {
-    /// The task's id.
-    pub fn id(&self) -> TaskId {
-        self.id
-    }
-
-    /// Waits for the one outcome. A boss that was dropped meanwhile gives [`TaskError::Shutdown`].
-    pub async fn outcome(self) -> Outcome<T::Answer> {
-        let shutdown = || Answered { result: Err(TaskError::Shutdown), worker: None, compute_seconds: 0.0 };
-        let Answered { result, worker, compute_seconds } = self.answered.await.unwrap_or_else(|_| shutdown());
-        let result = result.and_then(|answer| T::decode_answer(&self.params, answer));
-        Outcome { task: self.id, result, worker, compute_seconds }
+        Ticket::new(Handle::new(id, shared), params, answered)
     }
 }
 
@@ -342,7 +377,9 @@ async fn reap(shared: Arc<Shared>) {
         tokio::select! {
             () = passed => {
                 let late = shared.pending().late(Instant::now());
-                late.into_iter().for_each(|task| shared.fail(task, TaskError::DeadlineExceeded));
+                late.into_iter().for_each(|task| {
+                    shared.call_off(task, TaskError::DeadlineExceeded);
+                });
             }
             () = shared.deadline_added.notified() => {}
         }

@@ -15,6 +15,8 @@ pub(super) struct Pending<C> {
     order: BTreeMap<u64, TaskId>,
     deadlines: BTreeSet<(Instant, TaskId)>,
     next_place: u64,
+    /// What is done of all of them, in thousandths of a task.
+    permille: u64,
 }
 
 #[derive(Debug)]
@@ -26,11 +28,14 @@ struct Entry<C> {
     place: u64,
     /// The link it was last published on; 0 for none.
     link: u64,
+    /// What is done of it, in thousandths, as its worker says.
+    permille: u16,
 }
 
 impl<C> Default for Pending<C> {
     fn default() -> Self {
-        Pending { tasks: HashMap::new(), order: BTreeMap::new(), deadlines: BTreeSet::new(), next_place: 0 }
+        let (order, deadlines) = (BTreeMap::new(), BTreeSet::new());
+        Pending { tasks: HashMap::new(), order, deadlines, next_place: 0, permille: 0 }
     }
 }
 
@@ -41,27 +46,53 @@ impl<C> Pending<C> {
         self.next_place += 1;
         self.order.insert(place, id);
         self.deadlines.extend(deadline.map(|at| (at, id)));
-        self.tasks.insert(id, Entry { outgoing: task, answer_bytes, deadline, caller, place, link: 0 });
+        self.tasks.insert(id, Entry { outgoing: task, answer_bytes, deadline, caller, place, link: 0, permille: 0 });
     }
 
     /// Takes a task out with its first outcome; `None` for every later one.
     pub(super) fn take(&mut self, id: TaskId) -> Option<C> {
         let entry = self.tasks.remove(&id)?;
         self.order.remove(&entry.place);
+        self.permille -= u64::from(entry.permille);
         if let Some(at) = entry.deadline {
             self.deadlines.remove(&(at, id));
         }
         Some(entry.caller)
     }
 
-    /// The task, to be published on this link: once per link, and not once it is answered.
+    /// The task, to be published on this link: once per link, and not once it is answered. Its work begins anew.
     pub(super) fn claim(&mut self, id: TaskId, link: u64) -> Option<Arc<Outgoing>> {
         let entry = self.tasks.get_mut(&id)?;
         if entry.link == link {
             return None;
         }
         entry.link = link;
+        self.permille -= u64::from(std::mem::take(&mut entry.permille));
         Some(entry.outgoing.clone())
+    }
+
+    /// A worker says how far a task is. It never goes back: of two workers that compute it the faster one counts.
+    pub(super) fn advance(&mut self, id: TaskId, permille: u16) {
+        if let Some(entry) = self.tasks.get_mut(&id) {
+            let further = permille.min(1000).max(entry.permille);
+            self.permille += u64::from(further - entry.permille);
+            entry.permille = further;
+        }
+    }
+
+    /// What is done of a task, 0 to 1; `None` once it is answered.
+    pub(super) fn share(&self, id: TaskId) -> Option<f64> {
+        self.tasks.get(&id).map(|entry| f64::from(entry.permille) / 1000.0)
+    }
+
+    /// The sum of the shares of all of them.
+    pub(super) fn shares(&self) -> f64 {
+        self.permille as f64 / 1000.0
+    }
+
+    /// Whether a worker may have it.
+    pub(super) fn is_published(&self, id: TaskId) -> bool {
+        self.tasks.get(&id).is_some_and(|entry| entry.link != 0)
     }
 
     /// The task, to serve parts of.
@@ -114,6 +145,7 @@ mod tests {
             payload_bytes: 0,
             checksum: None,
             pull_from: None,
+            progress_to: None,
             params: vec![],
         };
         Arc::new(Outgoing { head, payload: vec![], priority: 3 })
@@ -137,6 +169,29 @@ mod tests {
         assert!(pending.claim(TaskId(1), 2).is_some(), "again after a lost connection");
         pending.take(TaskId(1));
         assert!(pending.claim(TaskId(1), 3).is_none());
+    }
+
+    #[test]
+    fn progress_adds_up_never_goes_back_and_begins_anew_on_another_link() {
+        let mut pending = Pending::default();
+        for id in [1, 2] {
+            pending.insert(task(id), 8, None, ());
+            assert!(!pending.is_published(TaskId(id)));
+            pending.claim(TaskId(id), 1);
+        }
+        for (id, permille, share, sum) in
+            [(1, 250, 0.25, 0.25), (1, 100, 0.25, 0.25), (2, 500, 0.5, 0.75), (1, u16::MAX, 1.0, 1.5)]
+        {
+            pending.advance(TaskId(id), permille);
+            assert_eq!((pending.share(TaskId(id)), pending.shares()), (Some(share), sum));
+        }
+        pending.advance(TaskId(3), 900);
+        assert_eq!((pending.share(TaskId(3)), pending.shares()), (None, 1.5), "nobody waits for it");
+        pending.claim(TaskId(2), 2);
+        assert_eq!((pending.share(TaskId(2)), pending.shares()), (Some(0.0), 1.0));
+        pending.take(TaskId(1));
+        assert_eq!((pending.share(TaskId(1)), pending.shares()), (None, 0.0));
+        assert!(pending.is_published(TaskId(2)) && !pending.is_published(TaskId(1)));
     }
 
     #[test]

@@ -1,20 +1,28 @@
-//! Listens to heartbeats, so that the boss knows who is there and how much they can take at a time.
+//! Listens to heartbeats, progress and control messages: who is there, how far the tasks are, which of them to end.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::Shared;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{Shared, Word};
 use crate::broker::{Connection, Consume, Consumer, Error, Message, Queue, Route};
+use crate::task::{TaskError, TaskId};
 use crate::transport::names;
-use crate::wire::{self, Command, Control, Heartbeat};
+use crate::wire::{self, Cancelled, Command, Control, Heartbeat, Progress, Share};
 
-/// Declares the ear of `boss`, on this connection, on the presence exchange and asks everybody for a heartbeat.
+/// How long a boss has to say that it has cancelled a task; a live one takes milliseconds.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Declares the ear of `boss`, on this connection, on both exchanges that speak to bosses, and asks everybody for a
+/// heartbeat. Workers report progress straight to it: what it says may be lost, and is not worth an ack.
 pub(super) async fn open(connection: &dyn Connection, boss: &str) -> Result<Consumer, Error> {
     let ear = names::ear(names::PRESENCE, boss);
     connection.declare_queue(&Queue { name: ear.clone(), exclusive: true, ..Queue::default() }).await?;
     connection.bind_queue(&ear, names::PRESENCE, "").await?;
-    let heartbeats = connection.consume(&ear, Consume { prefetch: 0, no_ack: true }).await?;
+    connection.bind_queue(&ear, names::CONTROL, "").await?;
+    let heard = connection.consume(&ear, Consume { prefetch: 0, no_ack: true }).await?;
     ask(connection).await?;
-    Ok(heartbeats)
+    Ok(heard)
 }
 
 /// Asks everybody for a heartbeat.
@@ -24,13 +32,54 @@ pub(super) async fn ask(connection: &dyn Connection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps the directory up to date until the connection ends.
-pub(super) async fn listen(shared: &Shared, heartbeats: &mut Consumer) -> Error {
-    while let Some(delivery) = heartbeats.next().await {
-        match wire::decode::<Heartbeat>(&delivery.message.head) {
-            Ok(heartbeat) => shared.directory().heard(heartbeat, Instant::now()),
-            Err(error) => tracing::warn!(%error, "ignored a heartbeat"),
+/// Asks everybody to end a task that is not this boss's; whether its boss said so in time.
+pub(super) async fn cancel(shared: &Shared, connection: &dyn Connection, task: TaskId) -> Result<bool, Error> {
+    let mut cancelled = shared.cancelled.subscribe();
+    let head = wire::encode(&Control { command: Command::Cancel { task } }).into();
+    let message = Message { head, ..Message::default() };
+    connection.publish(&Route::exchange(names::CONTROL, ""), message).await?.0.await?;
+    let said = async {
+        loop {
+            match cancelled.recv().await {
+                Ok(other) if other == task => return true,
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return false,
+            }
+        }
+    };
+    Ok(tokio::time::timeout(CANCEL_PATIENCE, said).await.unwrap_or(false))
+}
+
+/// Keeps the directory and the progress up to date until the connection ends.
+pub(super) async fn listen(shared: &Shared, heard: &mut Consumer) -> Error {
+    while let Some(delivery) = heard.next().await {
+        if let Err(error) = hear(shared, &delivery.message.head) {
+            tracing::warn!(%error, "ignored a message from the presence queue");
         }
     }
     Error::Lost("the presence queue ended".into())
+}
+
+fn hear(shared: &Shared, head: &[u8]) -> Result<(), wire::Error> {
+    if wire::is::<Progress>(head) {
+        let Progress { tasks } = wire::decode(head)?;
+        let mut pending = shared.pending();
+        tasks.into_iter().for_each(|Share { task, permille }| pending.advance(task, permille));
+    } else if wire::is::<Control>(head) {
+        for Control { command } in wire::decode_all(head)? {
+            // The rest is for workers. These have heard of the task as this boss has, so nobody else need be told to stop.
+            if let Command::Cancel { task } = command
+                && shared.fail(task, TaskError::Cancelled)
+            {
+                shared.say(Word::Cancelled(task));
+            }
+        }
+    } else if wire::is::<Cancelled>(head) {
+        let Cancelled { task, .. } = wire::decode(head)?;
+        // Nobody here may have asked.
+        let _ = shared.cancelled.send(task);
+    } else {
+        shared.directory().heard(wire::decode::<Heartbeat>(head)?, Instant::now());
+    }
+    Ok(())
 }

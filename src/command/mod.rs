@@ -1,5 +1,6 @@
 //! What the subcommands of `boss` do, over the public [`crate::boss::Boss`] and nothing below it.
 
+pub mod cancel;
 pub mod report;
 pub mod solve;
 pub mod workers;
@@ -20,9 +21,9 @@ pub(crate) fn print(text: &str) -> bool {
 
 /// Exit codes that scripts rely on.
 pub mod exit {
-    /// All answers came and were right in form.
+    /// All answers came and were right in form; the task was cancelled.
     pub const OK: u8 = 0;
-    /// A task failed, or the broker is not there.
+    /// A task failed, there was none to cancel, or the broker is not there.
     pub const FAILED: u8 = 1;
     /// Bad usage or unreadable input.
     pub const USAGE: u8 = 2;

@@ -7,19 +7,25 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::exit;
 use super::report::Report;
 use crate::boss::{Boss, Submit};
 use crate::files;
-use crate::task::{Format, Outcome, Task, TaskError};
+use crate::task::{Format, Outcome, Task, TaskError, TaskId};
 pub use crate::tasks::solve::{Choice, How};
 use crate::tasks::solve::{Solution, System, flops};
 
 /// Nothing answered for so long: look whether anybody works at all.
 const HINT_AFTER: Duration = Duration::from_secs(2);
+
+/// The bar moves so often.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// Units of the bar per task, so that it moves within one.
+const BAR_UNITS: u64 = 1000;
 
 /// Random systems to solve.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +133,10 @@ async fn random(boss: &Boss, random: Random, how: Submit, stop: &CancellationTok
             room = boss.reserve(payload, answer), if next < count && outcomes.len() < pace.tasks(boss) => {
                 let system = System::try_random(n, nrhs, seed.wrapping_add(next));
                 match system.and_then(|system| room.submit(System { how: by, ..system }, how)) {
-                    Ok(ticket) => outcomes.push(ticket.outcome()),
+                    Ok(ticket) => {
+                        run.id = (count == 1).then(|| ticket.id());
+                        outcomes.push(ticket.outcome());
+                    }
                     Err(error) => run.refuse(&error),
                 }
                 next += 1;
@@ -145,6 +154,7 @@ async fn one(boss: &Boss, system: System, how: Submit, stop: &CancellationToken)
     let mut solution = None;
     match boss.submit(system, how).await {
         Ok(ticket) => {
+            run.id = Some(ticket.id());
             let outcome = ticket.outcome();
             tokio::pin!(outcome);
             loop {
@@ -194,10 +204,15 @@ impl Pace {
 struct Run<'a> {
     boss: &'a Boss,
     bar: ProgressBar,
+    /// On a terminal.
+    drawn: bool,
     report: Report,
     flops_each: f64,
     started: Instant,
     last: Instant,
+    looked: Instant,
+    /// Of a run of one task, until it is told.
+    id: Option<TaskId>,
     hinted: bool,
     blocked: bool,
 }
@@ -205,29 +220,32 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(boss: &'a Boss, count: u64, flops_each: f64) -> Self {
         // On stderr, so that stdout stays for the report; hidden where that is no terminal.
-        let bar = ProgressBar::new(count);
-        let style = "{bar:40} {human_pos}/{human_len} tasks  {rate}  {elapsed} + {eta} to go";
+        let bar = ProgressBar::new(count.saturating_mul(BAR_UNITS));
+        let style = "{bar:40} {tasks}  {rate}  {elapsed} + {eta} to go";
         // The template is a constant that the tests of this crate have drawn.
         let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        // There is nobody to tell when a bar can't be drawn.
+        let style = style.with_key("tasks", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = out.write_str(&done_of(state.pos(), state.len().unwrap_or(0)));
+        });
         bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
-            // There is nobody to tell when a bar can't be drawn.
-            let _ = write!(out, "{:.1} tasks/s", state.per_sec());
+            let _ = write!(out, "{:.1} tasks/s", state.per_sec() / BAR_UNITS as f64);
         }));
-        if std::io::stderr().is_terminal() {
-            bar.enable_steady_tick(Duration::from_millis(100));
+        let drawn = std::io::stderr().is_terminal();
+        if drawn {
+            bar.enable_steady_tick(REDRAW);
         }
         let now = Instant::now();
-        let (report, hinted, blocked) = (Report::default(), false, false);
-        Run { boss, bar, report, flops_each, started: now, last: now, hinted, blocked }
+        let (report, id, hinted, blocked) = (Report::default(), None, false, false);
+        Run { boss, bar, drawn, report, flops_each, started: now, last: now, looked: now, id, hinted, blocked }
     }
 
     fn take(&mut self, outcome: Outcome<Solution>) -> Option<Solution> {
         self.last = Instant::now();
-        self.bar.inc(1);
         if let Some(worker) = &outcome.worker {
             self.report.computed_by(worker, outcome.compute_seconds);
         }
-        match outcome.result {
+        let solution = match outcome.result {
             Ok(solution) => {
                 self.report.answered(outcome.task, self.flops_each, &solution.certificate);
                 Some(solution)
@@ -236,18 +254,36 @@ impl<'a> Run<'a> {
                 self.report.failed(Some(outcome.task), &error);
                 None
             }
-        }
+        };
+        self.advance();
+        solution
     }
 
     fn refuse(&mut self, error: &TaskError) {
-        self.bar.inc(1);
         self.report.failed(None, error);
+        self.advance();
     }
 
-    /// Returns after a while without an answer, having said why that may be.
+    /// Moves the bar to what is done, the shares of running tasks included. It goes back when one begins anew.
+    fn advance(&self) {
+        let running = self.boss.progress() * BAR_UNITS as f64;
+        self.bar.set_position(self.report.tasks.saturating_mul(BAR_UNITS).saturating_add(running as u64));
+    }
+
+    /// Returns now and then: the bar has moved, or nothing was answered for a while and why that may be has been said.
     async fn watch(&mut self) {
-        tokio::time::sleep_until((self.last + HINT_AFTER).into()).await;
-        self.last = Instant::now();
+        let hint = self.last + HINT_AFTER;
+        let next = if self.drawn { hint.min(self.looked + REDRAW) } else { hint };
+        tokio::time::sleep_until(next.into()).await;
+        self.looked = Instant::now();
+        self.advance();
+        if self.looked < hint {
+            return;
+        }
+        self.last = self.looked;
+        if let Some(id) = self.id.take().filter(|_| self.drawn) {
+            self.say(&format!("the id of this task is {id} (for boss cancel)"));
+        }
         if let Some(reason) = self.boss.blocked() {
             if !std::mem::replace(&mut self.blocked, true) {
                 self.say(&format!("the broker takes no messages at the moment ({reason}); waiting for it"));
@@ -273,5 +309,35 @@ impl<'a> Run<'a> {
         self.report.finish(self.started.elapsed());
         self.report.interrupted(count);
         self.report
+    }
+}
+
+/// What stands beside the bar, of positions in its units: a single task in per cent, few tasks with a fraction.
+fn done_of(position: u64, length: u64) -> String {
+    let tasks = length / BAR_UNITS;
+    match tasks {
+        0 | 1 => format!("{} %", position.min(length).saturating_mul(100) / length.max(1)),
+        2..1000 => format!("{}.{}/{tasks} tasks", position / BAR_UNITS, position % BAR_UNITS / (BAR_UNITS / 10)),
+        _ => format!("{}/{} tasks", HumanCount(position / BAR_UNITS), HumanCount(tasks)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_counts_within_a_task_where_that_is_seen() {
+        for (position, length, text) in [
+            (0, 1000, "0 %"),
+            (999, 1000, "99 %"),
+            (1000, 1000, "100 %"),
+            (3_449, 16_000, "3.4/16 tasks"),
+            (16_000, 16_000, "16.0/16 tasks"),
+            (52_345_678, 100_000_000, "52,345/100,000 tasks"),
+            (0, 0, "0 %"),
+        ] {
+            assert_eq!(done_of(position, length), text);
+        }
     }
 }

@@ -96,6 +96,7 @@ fn foreign_json(message: &Message, routing_key: &str, body: Bytes) -> Result<Job
         payload_bytes: body.len() as u64,
         checksum: None,
         pull_from: None,
+        progress_to: None,
         params: Vec::new(),
     };
     Ok(Job { head, payload: Some(body) })
@@ -139,6 +140,7 @@ mod tests {
             payload_bytes: payload.len() as u64,
             checksum: Some(wire::checksum(&[payload])),
             pull_from,
+            progress_to: None,
             params: vec![],
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::assembly::Cut;
 use super::{HEADS_MAX_BYTES, in_process, names};
 use crate::broker::{Confirm, Connection, Error, Message, Route};
-use crate::task::Format;
+use crate::task::{Format, TaskId};
 use crate::wire::{self, Gone, Part, PullRequest, TaskHead};
 
 /// Small tasks share a message up to this many bytes: one message costs as much as 10 kB of payload.
@@ -15,6 +15,9 @@ pub const BATCH_BYTES: u64 = 1 << 20;
 
 /// and up to this much work, about 2 ms of one core: more would hold answers back and share badly between workers.
 pub const BATCH_FLOPS: u64 = 100_000_000;
+
+/// A task of at least so much work says how far it is: that of a system of n = 1000, some 20 ms of one core.
+pub const PROGRESS_FLOPS: u64 = 666_000_000;
 
 /// Parts served to one request at most, whatever it asks for.
 const SERVED_MAX: u32 = 16;
@@ -47,7 +50,7 @@ impl Batch {
     pub fn push(&mut self, task: Arc<Outgoing>) -> Result<(), Arc<Outgoing>> {
         let bytes = self.bytes.saturating_add(task.head.payload_bytes);
         let flops = self.flops.saturating_add(task.head.flops);
-        // Fixed fields, queue name and checksum take less than 200 bytes.
+        // Fixed fields, queue name and checksum take less than 200 bytes. What is told to report goes alone.
         let heads = self.heads + task.head.params.len() + 200;
         if let Some(first) = self.tasks.first() {
             let alike = first.priority == task.priority
@@ -66,6 +69,11 @@ impl Batch {
     /// Nothing small could be added any more: no use in waiting.
     pub fn is_full(&self) -> bool {
         self.bytes >= BATCH_BYTES / 2 || self.flops >= BATCH_FLOPS / 2 || self.heads >= HEADS_MAX_BYTES / 2
+    }
+
+    /// Leaves out what is no longer to be sent.
+    pub fn keep_only(&mut self, is_wanted: impl Fn(TaskId) -> bool) {
+        self.tasks.retain(|task| is_wanted(task.head.id));
     }
 
     /// The tasks in it.
@@ -96,6 +104,7 @@ fn pack(connection: &dyn Connection, batch: &Batch, boss: &str) -> Message {
         } else {
             head.pull_from = Some(names::pull_queue(boss));
         }
+        head.progress_to = (head.flops >= PROGRESS_FLOPS).then(|| names::ear(names::PRESENCE, boss));
         wire::encode_into(&head, &mut heads);
         message.priority = task.priority;
         message.content_type = Some(head.format.content_type().into());
@@ -163,7 +172,6 @@ pub(super) fn slice(pieces: &[Bytes], range: std::ops::Range<usize>) -> Vec<Byte
 mod tests {
     use super::*;
     use crate::broker::concat;
-    use crate::task::TaskId;
 
     fn task(payload_bytes: u64, flops: u64) -> Arc<Outgoing> {
         let head = TaskHead {
@@ -176,6 +184,7 @@ mod tests {
             payload_bytes,
             checksum: None,
             pull_from: None,
+            progress_to: None,
             params: vec![0; 20],
         };
         Arc::new(Outgoing { head, payload: vec![], priority: 3 })

@@ -1,6 +1,6 @@
 //! Who is there, and what everybody should know.
 
-use crate::task::WorkerRef;
+use crate::task::{TaskId, WorkerRef};
 
 use super::Record;
 
@@ -38,7 +38,7 @@ impl Record for Heartbeat {
     const NAME: &'static str = "heartbeat";
 }
 
-/// A word to all workers, on the control exchange.
+/// A word to all workers and bosses, on the control exchange. Several may stand in one message.
 #[derive(Clone, PartialEq, Eq, Debug, bincode::Encode, bincode::Decode)]
 pub struct Control {
     /// What to do.
@@ -55,9 +55,29 @@ pub enum Command {
         /// The queue's name.
         reply_to: String,
     },
+    /// Nobody wants this task any more: its boss ends it, a worker stops it or does not begin it.
+    Cancel {
+        /// The task.
+        task: TaskId,
+    },
 }
 
 impl Record for Control {
     const MAGIC: [u8; 4] = *b"RBTC";
     const NAME: &'static str = "control message";
+}
+
+/// A boss's word on the presence exchange that it has ended a task because somebody else asked for it: the answer to a
+/// [`Command::Cancel`].
+#[derive(Clone, PartialEq, Eq, Debug, bincode::Encode, bincode::Decode)]
+pub struct Cancelled {
+    /// The task.
+    pub task: TaskId,
+    /// The boss whose task it was.
+    pub boss: String,
+}
+
+impl Record for Cancelled {
+    const MAGIC: [u8; 4] = *b"RBTK";
+    const NAME: &'static str = "word of a cancelled task";
 }

@@ -1,4 +1,4 @@
-//! Every byte layout of the protocol: task heads, outcomes, parts, pull requests, heartbeats, control messages.
+//! Every byte layout of the protocol: task heads, outcomes, parts, pull requests, heartbeats, control messages, progress.
 //!
 //! Pure: no I/O, no clocks, no queues. A record is a 4-byte magic, a `u16` version and the fields in order, as bincode 2
 //! writes them with fixed-width little-endian integers: any language can read it as a plain struct. Strings and byte
@@ -10,17 +10,19 @@
 mod heartbeat;
 mod outcome;
 mod part;
+mod progress;
 mod task_head;
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 
-pub use heartbeat::{Command, Control, Heartbeat};
+pub use heartbeat::{Cancelled, Command, Control, Heartbeat};
 pub use outcome::OutcomeHead;
 pub use part::{Gone, PART_BYTES, PART_BYTES_MAX, Part, PullRequest};
+pub use progress::{Progress, SHARES_MAX, Share};
 pub use task_head::TaskHead;
 
 /// The version of every layout here. A change of any field raises it; a reader refuses others by name.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// No record is longer. It also bounds what decoding may allocate.
 pub const RECORD_MAX_BYTES: usize = 32 * 1024;

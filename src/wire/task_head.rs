@@ -26,6 +26,8 @@ pub struct TaskHead {
     pub checksum: Option<u32>,
     /// `None`: the payload is in the body. `Some(queue)`: ask for it there with a [`super::PullRequest`].
     pub pull_from: Option<String>,
+    /// The queue to be told how far the task is, in [`super::Progress`]; `None` for not at all.
+    pub progress_to: Option<String>,
     /// The kind's own parameters.
     pub params: Vec<u8>,
 }

@@ -7,9 +7,14 @@ fn head() -> impl Strategy<Value = TaskHead> {
     (
         (any::<u128>(), "[a-z]{1,32}", any::<u32>(), any::<bool>(), any::<u64>()),
         (any::<u64>(), any::<u64>(), any::<Option<u32>>(), proptest::option::of(".{0,60}"), any::<Vec<u8>>()),
+        proptest::option::of(".{0,60}"),
     )
         .prop_map(
-            |((id, kind, attempt, json, deadline_unix_ms), (flops, payload_bytes, checksum, pull_from, params))| {
+            |(
+                (id, kind, attempt, json, deadline_unix_ms),
+                (flops, payload_bytes, checksum, pull_from, params),
+                progress_to,
+            )| {
                 TaskHead {
                     id: TaskId(id),
                     kind,
@@ -20,6 +25,7 @@ fn head() -> impl Strategy<Value = TaskHead> {
                     payload_bytes,
                     checksum,
                     pull_from,
+                    progress_to,
                     params,
                 }
             },
@@ -50,9 +56,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_an_error_and_not_a_panic(tail in any::<Vec<u8>>(), pick in 0usize..7) {
+    fn any_bytes_are_an_error_and_not_a_panic(tail in any::<Vec<u8>>(), pick in 0usize..9) {
         let magic = [TaskHead::MAGIC, OutcomeHead::MAGIC, Part::MAGIC, PullRequest::MAGIC, Gone::MAGIC,
-                     Heartbeat::MAGIC, Control::MAGIC][pick];
+                     Heartbeat::MAGIC, Control::MAGIC, Progress::MAGIC, Cancelled::MAGIC][pick];
         let mut bytes = magic.to_vec();
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&tail);
@@ -63,7 +69,9 @@ proptest! {
             let _ = decode::<PullRequest>(bytes);
             let _ = decode::<Gone>(bytes);
             let _ = decode::<Heartbeat>(bytes);
-            let _ = decode::<Control>(bytes);
+            let _ = decode_all::<Control>(bytes);
+            let _ = decode::<Progress>(bytes);
+            let _ = decode::<Cancelled>(bytes);
         }
     }
 
@@ -98,6 +106,16 @@ fn a_string_that_claims_gigabytes_is_refused_before_it_is_allocated() {
     bytes.extend_from_slice(&[0; 16]);
     bytes.extend_from_slice(&(1u64 << 40).to_le_bytes());
     assert!(matches!(decode::<TaskHead>(&bytes), Err(Error::Malformed { .. })));
+}
+
+#[test]
+fn the_longest_report_can_be_read_and_a_longer_one_earns_no_memory() {
+    let report = |count| Progress { tasks: vec![Share { task: TaskId(1), permille: 1000 }; count] };
+    assert_eq!(decode(&encode(&report(SHARES_MAX))), Ok(report(SHARES_MAX)));
+    assert!(matches!(decode::<Progress>(&encode(&report(4096))), Err(Error::Malformed { .. })));
+    let mut endless = encode(&report(0));
+    endless[6..14].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(matches!(decode::<Progress>(&endless), Err(Error::Malformed { .. })));
 }
 
 #[test]

@@ -5,9 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Worker;
 use super::compute::catch;
+use super::presence;
+use super::running::Entered;
 use super::session::Session;
 use crate::broker::{Delivery, Error, Message, Published, Route};
 use crate::task::{Blob, Handler, MAX_PARAMS, Plan, TaskError, Watch};
@@ -45,11 +48,36 @@ pub(super) async fn process(session: Arc<Session>, delivery: Delivery) {
     }
 }
 
-/// A job that can run, with what it takes.
+/// A job that can run here.
+struct Runnable {
+    job: Job,
+    handler: Arc<dyn Handler>,
+    entered: Entered,
+}
+
+/// A job that runs next.
 struct Ready {
     head: TaskHead,
     payload: Bytes,
     handler: Arc<dyn Handler>,
+    entered: Entered,
+}
+
+/// What the jobs of one message take, all of it.
+struct Taken {
+    /// `None` for a task that its boss has given up.
+    payloads: Vec<Option<Bytes>>,
+    memory: OwnedSemaphorePermit,
+    slots: OwnedSemaphorePermit,
+}
+
+/// Why it could not be had.
+enum Missing {
+    /// Never here.
+    Memory(TaskError),
+    /// A payload did not come, or the process is going down.
+    Stalled,
+    Broker(Error),
 }
 
 type Answer = (OutcomeHead, Vec<Bytes>);
@@ -74,7 +102,7 @@ impl Way<'_> {
         let Some(reply_to) = self.message.reply_to.clone() else {
             return self.dead_letter("it has no reply_to: nobody would read the answer").await;
         };
-        if self.is_gone(&reply_to).await? {
+        if presence::is_gone(&*self.session.connection, &self.session.worker, &reply_to).await? {
             return Ok(End::Ack);
         }
         let jobs = match incoming::unpack(self.message, self.routing_key) {
@@ -87,24 +115,6 @@ impl Way<'_> {
             persistent: self.message.persistent,
         };
         if redelivered { self.try_again(jobs, &to).await } else { self.compute(jobs, &to).await }
-    }
-
-    /// Whether nobody reads this results queue any more. The list is a reason to ask, and the broker has the word: a
-    /// control message may be forged, and a queue may be declared again.
-    async fn is_gone(&self, reply_to: &str) -> Result<bool, Error> {
-        let gone = &self.session.worker.gone;
-        if !gone.contains(reply_to) {
-            return Ok(false);
-        }
-        match self.session.connection.queue_status(reply_to).await {
-            Ok(None) => Ok(true),
-            Err(error) if error.is_transient() => Err(error),
-            // It is there, or locked by the boss that owns it.
-            Ok(Some(_)) | Err(_) => {
-                gone.remove(reply_to);
-                Ok(false)
-            }
-        }
     }
 
     /// A worker was lost with these: one attempt more for each, or the end.
@@ -132,8 +142,10 @@ impl Way<'_> {
         let mut answers = Vec::new();
         let mut runnable = Vec::new();
         let mut needed = Plan { memory_bytes: 0, threads: 1 };
+        let reply_to = Arc::from(to.reply_to.as_str());
         for job in jobs {
-            match plan(worker, &job.head) {
+            let entered = worker.running.enter(&job.head, &reply_to, self.session.number);
+            match entered.watch.check().and_then(|()| plan(worker, &job.head)) {
                 Ok((handler, plan)) => {
                     // They run one after another; only payloads that are pulled wait for each other in memory.
                     needed.memory_bytes = match job.payload {
@@ -141,7 +153,7 @@ impl Way<'_> {
                         None => needed.memory_bytes.saturating_add(plan.memory_bytes),
                     };
                     needed.threads = needed.threads.max(plan.threads);
-                    runnable.push((job, handler));
+                    runnable.push(Runnable { job, handler, entered });
                 }
                 Err(error) => answers.push(self.failure(&job.head, error)),
             }
@@ -165,44 +177,33 @@ impl Way<'_> {
         incoming::kind_of(self.routing_key)
     }
 
-    /// Reserves, fetches and computes.
-    async fn run(&self, jobs: Vec<(Job, Arc<dyn Handler>)>, needed: Plan) -> Result<Computed, Error> {
+    /// Takes what the jobs need and computes them.
+    async fn run(&self, jobs: Vec<Runnable>, needed: Plan) -> Result<Computed, Error> {
         let worker = &self.session.worker;
-        let draining = &self.session.draining;
-        let reserve = worker.memory.reserve(needed.memory_bytes);
-        let Some(memory) = draining.run_until_cancelled(reserve).await else { return Ok(Computed::Drained) };
-        // Each alone fits (it was checked); several pulled by one message that together do not is the way to fail here.
-        let memory = match memory {
-            Ok(memory) => memory,
-            Err(error) => {
-                let fail = |(job, _): &(Job, _)| self.failure(&job.head, error.clone());
-                return Ok(Computed::Answers(jobs.iter().map(fail).collect()));
-            }
-        };
-        let ahead = if jobs.iter().any(|(job, _)| job.payload.is_none()) {
-            let Some(permit) = draining.run_until_cancelled(worker.ahead.acquire()).await else {
-                return Ok(Computed::Drained);
-            };
-            Some(permit)
-        } else {
-            None
-        };
-        let ready = match draining.run_until_cancelled(self.fetch(jobs)).await {
-            Some(Ok(ready)) => ready,
-            Some(Err(FetchError::Broker(error))) => return Err(error),
-            Some(Err(error)) => {
-                tracing::warn!(%error, "could not fetch a payload");
-                return Ok(Computed::Stalled);
-            }
-            None => return Ok(Computed::Drained),
-        };
         let threads = u32::try_from(needed.threads.min(worker.options.slots)).unwrap_or(1);
-        let slots = worker.slots.clone().acquire_many_owned(threads);
-        let Some(Ok(slots)) = draining.run_until_cancelled(slots).await else {
-            return Ok(Computed::Drained);
+        let watches: Vec<Watch> = jobs.iter().map(|runnable| runnable.entered.watch.clone()).collect();
+        let fail_all = |why: &dyn Fn(&Runnable) -> TaskError| {
+            Ok(Computed::Answers(jobs.iter().map(|job| self.failure(&job.job.head, why(job))).collect()))
         };
-        drop(ahead);
-        let this = worker.clone();
+        let stopped = |job: &Runnable| job.entered.watch.check().err().unwrap_or(TaskError::Cancelled);
+        let taken = tokio::select! {
+            // First: what a lost session stops is handed back, not answered.
+            biased;
+            () = self.session.draining.cancelled() => return Ok(Computed::Drained),
+            taken = self.take(&jobs, needed.memory_bytes, threads) => taken,
+            () = worker.running.all_stopped(&watches) => return fail_all(&stopped),
+        };
+        let Taken { payloads, memory, slots } = match taken {
+            Ok(taken) => taken,
+            Err(Missing::Memory(error)) => return fail_all(&|_| error.clone()),
+            Err(Missing::Stalled) => return Ok(Computed::Stalled),
+            Err(Missing::Broker(error)) => return Err(error),
+        };
+        let with_payload = jobs.into_iter().zip(payloads).filter_map(|(runnable, payload)| {
+            let Runnable { job, handler, entered } = runnable;
+            Some(Ready { head: job.head, payload: payload?, handler, entered })
+        });
+        let (this, ready) = (worker.clone(), with_payload.collect::<Vec<_>>());
         let computed = worker
             .compute
             .run(threads as usize, move || {
@@ -217,20 +218,39 @@ impl Way<'_> {
         Ok(computed.map_or(Computed::Stalled, Computed::Answers))
     }
 
-    /// Pulls the payloads that are not there yet. A task that its boss has given up is left out.
-    async fn fetch(&self, jobs: Vec<(Job, Arc<dyn Handler>)>) -> Result<Vec<Ready>, FetchError> {
-        let mut ready = Vec::with_capacity(jobs.len());
-        for (Job { head, payload }, handler) in jobs {
-            let payload = match payload {
-                Some(payload) => payload,
-                None => match self.session.inbox.fetch(&head, &self.session.worker.buffers).await {
-                    Err(FetchError::Gone) => continue,
-                    fetched => fetched?,
+    /// Reserves, fetches, and waits for slots.
+    async fn take(&self, jobs: &[Runnable], memory_bytes: u64, threads: u32) -> Result<Taken, Missing> {
+        let worker = &self.session.worker;
+        // Each alone fits (it was checked); several pulled by one message that together do not is the way to fail here.
+        let memory = worker.memory.reserve(memory_bytes).await.map_err(Missing::Memory)?;
+        let pulled = jobs.iter().any(|runnable| runnable.job.payload.is_none());
+        // The semaphores are never closed.
+        let ahead = if pulled { worker.ahead.acquire().await.ok() } else { None };
+        let payloads = self.fetch(jobs).await.map_err(|error| match error {
+            FetchError::Broker(error) => Missing::Broker(error),
+            error => {
+                tracing::warn!(%error, "could not fetch a payload");
+                Missing::Stalled
+            }
+        })?;
+        let slots = worker.slots.clone().acquire_many_owned(threads).await.map_err(|_| Missing::Stalled)?;
+        drop(ahead);
+        Ok(Taken { payloads, memory, slots })
+    }
+
+    /// Pulls the payloads that are not there yet. A task that its boss has given up has none.
+    async fn fetch(&self, jobs: &[Runnable]) -> Result<Vec<Option<Bytes>>, FetchError> {
+        let mut payloads = Vec::with_capacity(jobs.len());
+        for Runnable { job, .. } in jobs {
+            payloads.push(match &job.payload {
+                Some(payload) => Some(payload.clone()),
+                None => match self.session.inbox.fetch(&job.head, &self.session.worker.buffers).await {
+                    Err(FetchError::Gone) => None,
+                    fetched => Some(fetched?),
                 },
-            };
-            ready.push(Ready { head, payload, handler });
+            });
         }
-        Ok(ready)
+        Ok(payloads)
     }
 
     fn failure(&self, head: &TaskHead, error: TaskError) -> Answer {
@@ -239,6 +259,10 @@ impl Way<'_> {
 
     async fn answer(&self, to: &Return, answers: Vec<Answer>) -> Result<(), Error> {
         let worker = &self.session.worker;
+        if self.session.lost.is_cancelled() {
+            // They may have been stopped for that alone, and are redelivered.
+            return Err(Error::Lost("the session ended before the answer".into()));
+        }
         worker.done.fetch_add(answers.len() as u64, Relaxed);
         worker.failed.fetch_add(answers.iter().filter(|(head, _)| head.error.is_some()).count() as u64, Relaxed);
         let sent = answer::send(&*self.session.connection, to, answers).await?;
@@ -246,6 +270,7 @@ impl Way<'_> {
         if sent == Published::Unroutable && !to.reply_to.starts_with("amq.rabbitmq.reply-to") {
             tracing::info!(queue = to.reply_to, "nobody reads these answers any more");
             worker.gone.add(to.reply_to.clone());
+            worker.running.stop_for(&to.reply_to);
         }
         Ok(())
     }
@@ -299,13 +324,14 @@ fn is_late(head: &TaskHead) -> bool {
 
 /// On a compute thread.
 fn run_one(worker: &Worker, job: Ready, threads: usize) -> Answer {
-    let Ready { head, payload, handler } = job;
-    if is_late(&head) {
-        return finish(worker, &head, Err(TaskError::DeadlineExceeded), Duration::ZERO);
+    let Ready { head, payload, handler, entered } = job;
+    let in_time = if is_late(&head) { Err(TaskError::DeadlineExceeded) } else { entered.watch.check() };
+    if let Err(error) = in_time {
+        return finish(worker, &head, Err(error), Duration::ZERO);
     }
     let blob = Blob { format: head.format, params: head.params.clone(), payload: vec![payload] };
     let started = Instant::now();
-    let result = catch(|| handler.run(blob, threads, &Watch::default()));
+    let result = catch(|| handler.run(blob, threads, &entered.watch));
     finish(worker, &head, result, started.elapsed())
 }
 

@@ -4,13 +4,15 @@
 //!
 //! Invariants: the outcome is confirmed first, then the task acked, so a dead worker loses nothing; memory is reserved
 //! before a payload is fetched; at most one task per four slots is fetched ahead; no handler runs on an async
-//! thread; a panic in a handler is an outcome.
+//! thread; a panic in a handler is an outcome; a task that is stopped because its connection is lost has no outcome.
 
 mod compute;
 mod delivery;
 mod memory;
 mod presence;
+mod progress;
 mod registry;
+mod running;
 mod session;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::transport::names;
 use compute::ComputeThreads;
 use memory::Memory;
 use registry::Registry;
+use running::Running;
 
 /// What a worker may use.
 #[derive(Clone, Debug)]
@@ -82,6 +85,7 @@ struct Worker {
     memory: Memory,
     buffers: Arc<Buffers>,
     gone: presence::GoneBosses,
+    running: Arc<Running>,
     /// Connections so far.
     sessions: AtomicU64,
     done: AtomicU64,
@@ -145,6 +149,7 @@ impl Worker {
             // One payload that computes and one fetched ahead, at most a quarter of what may be used.
             buffers: Buffers::new(usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX)),
             gone: presence::GoneBosses::default(),
+            running: Arc::default(),
             sessions: AtomicU64::new(0),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Worker;
+use super::{Worker, progress};
 use crate::broker::{Connection, Consume, Consumer, Error, Message, Queue, Route};
 use crate::transport::names;
 use crate::wire::{self, Command, Control, Heartbeat};
@@ -49,8 +49,17 @@ pub(super) async fn listen(connection: &dyn Connection, name: &str) -> Result<Co
     connection.consume(&name, Consume { prefetch: 0, no_ack: true }).await
 }
 
-/// Sends heartbeats at their time and when asked, and does what control messages say. Ends with the connection.
-pub(super) async fn run(connection: &dyn Connection, worker: &Worker, mut control: Consumer) -> Result<(), Error> {
+/// Sends heartbeats at their time and when asked, reports progress, and does what control messages say. Ends with the
+/// connection.
+pub(super) async fn run(connection: &dyn Connection, worker: &Worker, control: Consumer) -> Result<(), Error> {
+    // Apart: neither waits while the other has a message to hand over.
+    tokio::select! {
+        ended = attend(connection, worker, control) => ended,
+        ended = progress::run(connection, &worker.running) => ended,
+    }
+}
+
+async fn attend(connection: &dyn Connection, worker: &Worker, mut control: Consumer) -> Result<(), Error> {
     let mut tick = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
@@ -60,12 +69,46 @@ pub(super) async fn run(connection: &dyn Connection, worker: &Worker, mut contro
             }
             delivery = control.next() => {
                 let delivery = delivery.ok_or_else(|| Error::Lost("the control queue ended".into()))?;
-                match wire::decode::<Control>(&delivery.message.head) {
-                    Ok(Control { command: Command::WhoIsThere }) => beat(connection, worker, false).await?,
-                    Ok(Control { command: Command::BossGone { reply_to } }) => worker.gone.add(reply_to),
+                match wire::decode_all::<Control>(&delivery.message.head) {
+                    Ok(controls) => obey(connection, worker, controls).await?,
                     Err(error) => tracing::warn!(%error, "ignored a control message"),
                 }
             }
+        }
+    }
+}
+
+async fn obey(connection: &dyn Connection, worker: &Worker, controls: Vec<Control>) -> Result<(), Error> {
+    let mut asked = false;
+    for Control { command } in controls {
+        match command {
+            Command::WhoIsThere => asked = true,
+            Command::BossGone { reply_to } => {
+                worker.gone.add(reply_to.clone());
+                // What waits meets the list in its own time; what is in hand is worth a question now.
+                if worker.running.answers_to(&reply_to) && is_gone(connection, worker, &reply_to).await? {
+                    worker.running.stop_for(&reply_to);
+                }
+            }
+            Command::Cancel { task } => worker.running.cancel(task),
+        }
+    }
+    if asked { beat(connection, worker, false).await } else { Ok(()) }
+}
+
+/// Whether nobody reads this results queue any more. The list is a reason to ask, and the broker has the word: a control
+/// message may be forged, and a queue may be declared again.
+pub(super) async fn is_gone(connection: &dyn Connection, worker: &Worker, reply_to: &str) -> Result<bool, Error> {
+    if !worker.gone.contains(reply_to) {
+        return Ok(false);
+    }
+    match connection.queue_status(reply_to).await {
+        Ok(None) => Ok(true),
+        Err(error) if error.is_transient() => Err(error),
+        // It is there, or locked by the boss that owns it.
+        Ok(Some(_)) | Err(_) => {
+            worker.gone.remove(reply_to);
+            Ok(false)
         }
     }
 }

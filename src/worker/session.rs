@@ -15,11 +15,15 @@ use crate::transport::{self, names};
 pub(super) struct Session {
     /// In its exclusive queues.
     name: String,
+    /// Among the sessions of this worker, from 1.
+    pub(super) number: u64,
     pub(super) worker: Arc<Worker>,
     pub(super) connection: Arc<dyn Connection>,
     pub(super) inbox: Inbox,
     /// Cancelled: what has not got its slots yet goes back.
     pub(super) draining: CancellationToken,
+    /// Cancelled: it ended in disorder. What is answered from now on has no worth, even if it could be sent.
+    pub(super) lost: CancellationToken,
 }
 
 impl Session {
@@ -30,7 +34,8 @@ impl Session {
         let number = worker.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         let name = names::on_connection(&worker.identity.id, number);
         let inbox = Inbox::open(connection.clone(), &name).await?;
-        Ok(Session { name, worker, connection, inbox, draining: CancellationToken::new() })
+        let (draining, lost) = (CancellationToken::new(), CancellationToken::new());
+        Ok(Session { name, number, worker, connection, inbox, draining, lost })
     }
 
     /// Works until `shutdown`, then drains and says goodbye.
@@ -39,36 +44,49 @@ impl Session {
     /// Why the connection, or a consumer, ended by itself. What was unacked will be redelivered.
     pub(super) async fn run(self, shutdown: &CancellationToken) -> Result<(), Error> {
         let session = Arc::new(self);
-        let control = presence::listen(&*session.connection, &session.name).await?;
-        let mut consumers = Vec::new();
-        for kind in session.worker.registry.kinds() {
-            let consume = Consume { prefetch: session.worker.options.prefetch, no_ack: false };
-            consumers.push(session.connection.consume(&names::work_queue(kind.as_str()), consume).await?);
-        }
-        let running = TaskTracker::new();
-        let consume_all = consumers.into_iter().map(|consumer| Box::pin(consume(session.clone(), consumer, &running)));
-        let ended = tokio::select! {
-            () = shutdown.cancelled() => Ok(()),
-            error = session.connection.closed() => Err(error),
-            // A queue deleted or a consumer cancelled: open everything again.
-            (error, ..) = futures_util::future::select_all(consume_all) => Err(error),
-            Err(error) = presence::run(&*session.connection, &session.worker, control) => Err(error),
-        };
-        session.draining.cancel();
-        running.close();
-        if ended.is_ok() {
-            tracing::info!(running = running.len(), "draining: finishing what runs, handing back the rest");
-            tokio::select! {
-                () = running.wait() => {}
-                error = session.connection.closed() => return Err(error),
-            }
-            if let Err(error) = presence::beat(&*session.connection, &session.worker, true).await {
-                tracing::debug!(%error, "could not say goodbye");
-            }
+        let ended = session.work(shutdown).await;
+        if ended.is_err() {
+            // What still computes has no way back, and is redelivered: its slots are better used for that. First the
+            // word that its outcome is none, then the word to stop.
+            session.draining.cancel();
+            session.lost.cancel();
+            session.worker.running.stop_session(session.number);
         }
         session.connection.close().await;
-        // What still computes for a dead connection ends on its own; its answer has no way back and the task is redelivered.
         ended
+    }
+
+    async fn work(self: &Arc<Self>, shutdown: &CancellationToken) -> Result<(), Error> {
+        let control = presence::listen(&*self.connection, &self.name).await?;
+        let mut consumers = Vec::new();
+        for kind in self.worker.registry.kinds() {
+            let consume = Consume { prefetch: self.worker.options.prefetch, no_ack: false };
+            consumers.push(self.connection.consume(&names::work_queue(kind.as_str()), consume).await?);
+        }
+        let running = TaskTracker::new();
+        let consume_all = consumers.into_iter().map(|consumer| Box::pin(consume(self.clone(), consumer, &running)));
+        let presence = presence::run(&*self.connection, &self.worker, control);
+        tokio::pin!(presence);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            error = self.connection.closed() => return Err(error),
+            // A queue deleted or a consumer cancelled: open everything again.
+            (error, ..) = futures_util::future::select_all(consume_all) => return Err(error),
+            Err(error) = &mut presence => return Err(error),
+        };
+        self.draining.cancel();
+        running.close();
+        tracing::info!(running = running.len(), "draining: finishing what runs, handing back the rest");
+        tokio::select! {
+            () = running.wait() => {}
+            error = self.connection.closed() => return Err(error),
+            // What runs can still be cancelled, and is still reported.
+            Err(error) = &mut presence => return Err(error),
+        }
+        if let Err(error) = presence::beat(&*self.connection, &self.worker, true).await {
+            tracing::debug!(%error, "could not say goodbye");
+        }
+        Ok(())
     }
 }
 

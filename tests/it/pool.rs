@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,9 @@ use rabbitry::broker::{Broker, Connection, Consume, Consumer, Error, Message, Pu
 use rabbitry::task::{Blob, Encoded, Format, Handler, Kind, Plan, Task, TaskError, TaskId, Watch};
 use rabbitry::tasks::solve::{Matrix, SolveHandler, System};
 use rabbitry::transport::{self, names};
-use rabbitry::wire::{self, OutcomeHead, TaskHead};
+use rabbitry::wire::{self, Command, Control, OutcomeHead, TaskHead};
 use rabbitry::worker::{self, Options, Summary};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::rabbitmq;
@@ -53,19 +55,24 @@ pub struct Place {
     pub broker: Arc<dyn Broker>,
     /// Set if it is the embedded one.
     pub embedded: Option<EmbeddedBroker>,
-    _place: Option<rabbitmq::TestBroker>,
+    place: Option<rabbitmq::TestBroker>,
 }
 
 impl Place {
     pub fn embedded() -> Self {
         let broker = EmbeddedBroker::new();
-        Place { broker: Arc::new(broker.clone()), embedded: Some(broker), _place: None }
+        Place { broker: Arc::new(broker.clone()), embedded: Some(broker), place: None }
     }
 
     pub async fn rabbitmq() -> Self {
         let place = rabbitmq::vhost().await;
         let broker = Arc::new(AmqpBroker::new(&place.url).expect("a legal address"));
-        Place { broker, embedded: None, _place: Some(place) }
+        Place { broker, embedded: None, place: Some(place) }
+    }
+
+    /// The address for programs.
+    pub fn url(&self) -> &str {
+        self.place.as_ref().map_or("", |place| &place.url)
     }
 
     pub async fn boss(&self) -> Boss {
@@ -98,6 +105,23 @@ impl Place {
         let replies = connection.consume(&reply_to, Consume { prefetch: 0, no_ack: true }).await.expect("consuming");
         Client { connection, reply_to, replies }
     }
+}
+
+/// As if the broker had restarted its links; false where the tests do not command the broker.
+pub async fn cut_all_connections(on: &Place) -> bool {
+    match &on.embedded {
+        Some(broker) => broker.sever(),
+        None if rabbitmq::given().is_some() => {
+            eprintln!("not tested: RABBITRY_TEST_AMQP names a broker that the tests do not command");
+            return false;
+        }
+        None => {
+            let address = on.broker.address();
+            let vhost = address.rsplit('/').next().expect("a vhost");
+            rabbitmq::node().ctl(&["close_all_connections", "--vhost", vhost, "a test"]).await;
+        }
+    }
+    true
 }
 
 pub fn one_slot() -> Options {
@@ -147,6 +171,23 @@ impl Client {
     pub async fn publish(&self, queue: &str, message: Message) {
         let confirm = soon("room", self.connection.publish(&Route::queue(queue), message)).await.expect("published");
         assert_eq!(soon("a confirm", confirm.0).await.expect("confirmed"), Published::Routed);
+    }
+
+    /// Says something to all workers and bosses.
+    pub async fn control(&self, command: Command) {
+        let message = Message { head: wire::encode(&Control { command }).into(), ..Message::default() };
+        let control = Route::exchange(names::CONTROL, "");
+        let confirm = soon("room", self.connection.publish(&control, message)).await.expect("published");
+        soon("a confirm", confirm.0).await.expect("confirmed");
+    }
+
+    /// Hears what is said on a fanout from now on.
+    pub async fn hear(&self, exchange: &str) -> Consumer {
+        let ear = names::ear(exchange, &self.reply_to);
+        let queue = Queue { name: ear.clone(), exclusive: true, ..Queue::default() };
+        self.connection.declare_queue(&queue).await.expect("declared");
+        self.connection.bind_queue(&ear, exchange, "").await.expect("bound");
+        self.connection.consume(&ear, Consume { prefetch: 0, no_ack: true }).await.expect("consuming")
     }
 
     /// Puts a message with this head and body on the work queue of `solve`, answers to this client.
@@ -202,6 +243,7 @@ pub fn raw(system: System) -> (TaskHead, Vec<u8>) {
         payload_bytes: body.len() as u64,
         checksum: Some(wire::checksum(&[&body])),
         pull_from: None,
+        progress_to: None,
         params: encoded.blob.params,
     };
     (head, body)
@@ -224,17 +266,26 @@ impl Task for Probe {
     }
 }
 
-type Doing = dyn Fn(Bytes) -> Result<Bytes, TaskError> + Send + Sync;
+type Doing = dyn Fn(Bytes, &Watch) -> Result<Bytes, TaskError> + Send + Sync;
 
 /// Computes [`Probe`]s as the test says.
 pub struct ProbeHandler {
+    kind: Kind,
     run: Box<Doing>,
     planned: tokio::sync::watch::Sender<usize>,
 }
 
 impl ProbeHandler {
     pub fn new(run: impl Fn(Bytes) -> Result<Bytes, TaskError> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(ProbeHandler { run: Box::new(run), planned: Default::default() })
+        Self::watching(Probe::KIND, move |bytes, _| run(bytes))
+    }
+
+    /// Computes what it says it does, and sees its watch.
+    pub fn watching(
+        kind: Kind,
+        run: impl Fn(Bytes, &Watch) -> Result<Bytes, TaskError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(ProbeHandler { kind, run: Box::new(run), planned: Default::default() })
     }
 
     /// Waits until the worker has taken this many tasks in hand, running or not.
@@ -246,7 +297,7 @@ impl ProbeHandler {
 
 impl Handler for ProbeHandler {
     fn kind(&self) -> Kind {
-        Probe::KIND
+        self.kind.clone()
     }
 
     fn gflops(&self) -> f64 {
@@ -258,10 +309,64 @@ impl Handler for ProbeHandler {
         Ok(Plan { memory_bytes: payload_bytes, threads: 1 })
     }
 
-    fn run(&self, task: Blob, _: usize, _: &Watch) -> Result<Blob, TaskError> {
-        let answer = (self.run)(Bytes::from(task.payload.concat()))?;
+    fn run(&self, task: Blob, _: usize, watch: &Watch) -> Result<Blob, TaskError> {
+        let answer = (self.run)(Bytes::from(task.payload.concat()), watch)?;
         Ok(Blob { payload: vec![answer], ..Blob::default() })
     }
+}
+
+/// What an [`endless`] task has done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Did {
+    Begin(Bytes),
+    /// Told to.
+    Stop(Bytes),
+}
+
+/// What endless tasks do, and a way to let them end well.
+pub struct Endless {
+    pub handler: Arc<ProbeHandler>,
+    did: mpsc::UnboundedReceiver<Did>,
+    enough: Arc<AtomicBool>,
+}
+
+impl Endless {
+    pub async fn next(&mut self) -> Did {
+        soon("something to happen", self.did.recv()).await.expect("the handler is alive")
+    }
+
+    pub async fn begins(&mut self, payload: &'static str) {
+        assert_eq!(self.next().await, Did::Begin(payload.into()));
+    }
+
+    pub async fn stops(&mut self, payload: &'static str) {
+        assert_eq!(self.next().await, Did::Stop(payload.into()));
+    }
+
+    /// All that run, and all that follow, give their payload back.
+    pub fn enough(&self) {
+        self.enough.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Tasks of `kind` that run until they are told to stop, or until it is [`Endless::enough`].
+pub fn endless(kind: Kind) -> Endless {
+    let (tell, did) = mpsc::unbounded_channel();
+    let enough = Arc::new(AtomicBool::new(false));
+    let until = enough.clone();
+    let handler = ProbeHandler::watching(kind, move |bytes, watch| {
+        // A test that has ended hears nothing.
+        let _ = tell.send(Did::Begin(bytes.clone()));
+        while !until.load(Ordering::Relaxed) {
+            if let Err(error) = watch.check() {
+                let _ = tell.send(Did::Stop(bytes));
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(bytes)
+    });
+    Endless { handler, did, enough }
 }
 
 pub async fn submit<T: Task>(boss: &Boss, task: T) -> Ticket<T> {

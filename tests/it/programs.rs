@@ -1,5 +1,6 @@
 //! The programs as people and scripts use them: real processes against RabbitMQ.
 
+mod cancelling;
 mod exit_codes;
 mod readme;
 mod solving;
@@ -101,7 +102,16 @@ impl Process {
     }
 
     fn terminate(&self) {
-        let kill = std::process::Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        self.signal("-TERM");
+    }
+
+    /// As Ctrl-C does.
+    fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = std::process::Command::new("kill").args([signal, &self.pid().to_string()]).status();
         assert!(kill.expect("kill runs").success());
     }
 

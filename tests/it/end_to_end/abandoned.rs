@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use rabbitry::broker::{Message, Route};
 use rabbitry::tasks::solve::System;
 use rabbitry::transport::names;
-use rabbitry::wire::{self, Command, Control};
+use rabbitry::wire::Command;
 use rabbitry::worker::Options;
 
 use crate::pool::{Place, Probe, ProbeHandler, on_both, one_slot, solve_handler, soon, submit};
@@ -45,11 +44,7 @@ async fn tasks_of_a_dead_boss_are_dropped_at_once(on: Place) {
 async fn a_forged_goodbye_stops_nothing(on: Place) {
     let (boss, client, _worker) = (on.boss().await, on.client().await, on.solver());
     assert!(soon("an answer", submit(&boss, System::random(3, 1, 0)).await.outcome()).await.result.is_ok());
-    let command = Command::BossGone { reply_to: names::results_queue(boss.id()) };
-    let message = Message { head: wire::encode(&Control { command }).into(), ..Message::default() };
-    let control = Route::exchange(names::CONTROL, "");
-    let confirm = soon("room", client.connection.publish(&control, message)).await.expect("published");
-    soon("a confirm", confirm.0).await.expect("confirmed");
+    client.control(Command::BossGone { reply_to: names::results_queue(boss.id()) }).await;
     for seed in 0..20 {
         let outcome = soon("an answer", submit(&boss, System::random(3, 1, seed)).await.outcome()).await;
         assert!(outcome.result.is_ok(), "{seed}");

@@ -9,8 +9,7 @@ use rabbitry::tasks::solve::System;
 use rabbitry::transport::names;
 use rabbitry::worker::Options;
 
-use crate::pool::{Place, Probe, ProbeHandler, on_both, one_slot, soon, submit};
-use crate::rabbitmq::{given, node};
+use crate::pool::{Place, Probe, ProbeHandler, cut_all_connections, on_both, one_slot, soon, submit};
 
 on_both!(
     a_worker_that_leaves_hands_back_what_it_had_not_begun,
@@ -66,10 +65,6 @@ async fn a_boss_that_closes_takes_its_queues_with_it(on: Place) {
 }
 
 async fn a_connection_cut_in_mid_job_loses_nothing(on: Place) {
-    if on.embedded.is_none() && given().is_some() {
-        eprintln!("not tested: RABBITRY_TEST_AMQP names a broker that the tests do not command");
-        return;
-    }
     let boss = on.boss().await;
     let (open, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
@@ -84,13 +79,8 @@ async fn a_connection_cut_in_mid_job_loses_nothing(on: Place) {
     }
     // Two compute, two are prefetched, the rest is in the queue.
     handler.until_planned(4).await;
-    match &on.embedded {
-        Some(broker) => broker.sever(),
-        None => {
-            let address = on.broker.address();
-            let vhost = address.rsplit('/').next().expect("a vhost");
-            node().ctl(&["close_all_connections", "--vhost", vhost, "a test"]).await;
-        }
+    if !cut_all_connections(&on).await {
+        return;
     }
     drop(open);
     let outcomes = soon("all outcomes", join_all(tickets.into_iter().map(|ticket| ticket.outcome()))).await;

@@ -1,0 +1,83 @@
+//! The caller's side of a submitted task.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::oneshot;
+
+use super::{Answered, Shared};
+use crate::task::{Outcome, Task, TaskError, TaskId};
+
+/// A task on its way. Dropped, its outcome is not wanted, but the task goes on; [`Ticket::cancel`] stops it.
+pub struct Ticket<T: Task> {
+    handle: Handle,
+    /// As they were sent, to read the answer by.
+    params: Vec<u8>,
+    answered: oneshot::Receiver<Answered>,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: Task> Ticket<T> {
+    pub(super) fn new(handle: Handle, params: Vec<u8>, answered: oneshot::Receiver<Answered>) -> Self {
+        Ticket { handle, params, answered, kind: PhantomData }
+    }
+
+    /// The task's id.
+    pub fn id(&self) -> TaskId {
+        self.handle.id
+    }
+
+    /// To cancel the task, or to see how far it is, while [`Ticket::outcome`] waits.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// As [`Handle::cancel`].
+    pub fn cancel(&self) -> bool {
+        self.handle.cancel()
+    }
+
+    /// As [`Handle::progress`].
+    pub fn progress(&self) -> f64 {
+        self.handle.progress()
+    }
+
+    /// Waits for the one outcome. A boss that was dropped meanwhile gives [`TaskError::Shutdown`].
+    pub async fn outcome(self) -> Outcome<T::Answer> {
+        let shutdown = || Answered { result: Err(TaskError::Shutdown), worker: None, compute_seconds: 0.0 };
+        let Answered { result, worker, compute_seconds } = self.answered.await.unwrap_or_else(|_| shutdown());
+        let result = result.and_then(|answer| T::decode_answer(&self.params, answer));
+        Outcome { task: self.handle.id, result, worker, compute_seconds }
+    }
+}
+
+/// A task on its way, without its outcome. Clones are the same task.
+#[derive(Clone)]
+pub struct Handle {
+    id: TaskId,
+    /// Weak, so that the end of the boss is the end of its tickets.
+    boss: Weak<Shared>,
+}
+
+impl Handle {
+    pub(super) fn new(id: TaskId, boss: &Arc<Shared>) -> Self {
+        Handle { id, boss: Arc::downgrade(boss) }
+    }
+
+    /// The task's id.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// Ends the task with [`TaskError::Cancelled`], at once for its caller; a worker that computes it stops when its kind
+    /// next looks. False if the task has its outcome already.
+    pub fn cancel(&self) -> bool {
+        self.boss.upgrade().is_some_and(|boss| boss.call_off(self.id, TaskError::Cancelled))
+    }
+
+    /// How far the task is, 0 to 1, as its worker said last; 1 once it has its outcome. A task that is computed anew after
+    /// a lost connection begins at 0 again. Small tasks say nothing: they stay at 0 until they are done.
+    pub fn progress(&self) -> f64 {
+        self.boss.upgrade().and_then(|boss| boss.pending().share(self.id)).unwrap_or(1.0)
+    }
+}

@@ -24,6 +24,7 @@ mod panel;
 mod params;
 mod scan;
 mod scratch;
+mod small;
 #[cfg(test)]
 mod tests;
 

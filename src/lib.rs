@@ -15,7 +15,7 @@
 //! let boss = Boss::connect(broker, Default::default()).await?;
 //! let a = Matrix::new(2, 2, Order::RowMajor, vec![2.0, 0.0, 0.0, 4.0])?;
 //! let b = Matrix::vector(vec![2.0, 2.0]);
-//! let outcome = boss.submit(System { a, b }, Default::default()).await?.outcome().await;
+//! let outcome = boss.submit(System::new(a, b), Default::default()).await?.outcome().await;
 //! assert_eq!(outcome.result?.x.as_slice(), [1.0, 0.5]);
 //! stop.cancel();
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();

@@ -3,6 +3,9 @@
 mod abandoned;
 mod cancel;
 mod delivery;
+// faer cannot be stopped within a factorisation, and does not say how far it is.
+#[cfg(feature = "mkl")]
+mod factorisation;
 mod progress;
 mod refusals;
 mod round_trips;

@@ -8,7 +8,7 @@ use super::kernel::{Broken, Kernel, Op};
 use super::method::{self, End, Form, Means, Problem, Quality, Solved, backward_error};
 use super::scan::{Narrow, load, load_lower, max_abs, power_of_two_scale};
 use super::scratch::Scratch;
-use super::{condition, panel};
+use super::{condition, panel, scan, small};
 use crate::task::TaskError;
 
 /// Norms of A that are factored as they are; above, growing elements could leave f64, so A is scaled by a power of two.
@@ -25,7 +25,7 @@ const REFINEMENTS: u32 = 2;
 /// [`TaskError::Invalid`] if A is not finite or the answer is not; [`TaskError::Singular`] with the pivot of the stored
 /// matrix: a column of A if it is column-major, a row if it is row-major; what the watch says.
 pub(super) fn solve(problem: &Problem<'_>, form: Form, means: Means<'_>, x: &mut [f64]) -> Result<End, TaskError> {
-    let mut scratch = means.pool.take(problem.rows * problem.rows);
+    let mut scratch = means.pool.take(small::storage(problem.rows));
     let result = solve_in(problem, form, means, &mut scratch, x);
     means.pool.put(scratch);
     result
@@ -41,10 +41,17 @@ fn solve_in(
     let Means { kernel, watch, .. } = means;
     let n = problem.rows;
     let residual_len = n * panel::columns(problem);
-    let (factor, pivots, panels) = scratch.parts(n * n, residual_len + panel::copies_len(problem));
+    let small = form == Form::General && n <= small::max_size() && kernel.threads() == 1;
+    let (stride, factor_len) = if small { (small::leading(n), small::storage(n)) } else { (n, n * n) };
+    let (factor, pivots, panels) = scratch.parts(factor_len, residual_len + panel::copies_len(problem));
     let (r, copies) = panels.split_at_mut(residual_len);
-    let (norm, scale) = load_scaled(problem, form, factor, kernel.threads(), NORMS)?;
+    let (norm, scale) = if small {
+        load_small(problem, factor, stride)?
+    } else {
+        load_scaled(problem, form, factor, kernel.threads(), NORMS)?
+    };
     let broken = match form {
+        Form::General if small => small::lu(n, factor, pivots.exchanges(n)).map(|()| pivots.adopt()),
         Form::General => kernel.factor(n, factor, pivots, problem.stage(watch)),
         Form::Symmetric => kernel.cholesky(n, factor, problem.stage(watch)),
     };
@@ -58,7 +65,7 @@ fn solve_in(
     let for_panel = problem.panel_kernel(kernel);
     let factor = &*factor;
     let mut inverse = |op: Op, x: &mut [f64]| match form {
-        Form::General => for_panel.solve(op, n, factor, pivots, x),
+        Form::General => for_panel.solve(op, (n, stride), factor, pivots, x),
         Form::Symmetric => for_panel.cholesky_solve(n, factor, x),
     };
     let mut worst = Quality::default();
@@ -109,6 +116,22 @@ pub(super) fn load_scaled<T: Narrow>(
     }
     let scale = power_of_two_scale(norm);
     load_times(scale);
+    Ok((norm, scale))
+}
+
+/// As [`load_scaled`], in columns `stride` numbers apart and with zeros around them.
+fn load_small(problem: &Problem<'_>, factor: &mut [f64], stride: usize) -> Result<(f64, f64), TaskError> {
+    let n = problem.rows;
+    let norm = scan::norm(n, n, problem.a_order, problem.a);
+    problem.check_norm(norm)?;
+    let scale = if NORMS.contains(&norm) { 1.0 } else { power_of_two_scale(norm) };
+    let (inside, outside) = factor.split_at_mut(stride * n);
+    for (to, from) in inside.chunks_exact_mut(stride).zip(problem.a.chunks_exact(n)) {
+        let (column, below) = to.split_at_mut(n);
+        column.iter_mut().zip(from).for_each(|(to, from)| *to = from * scale);
+        below.fill(0.0);
+    }
+    outside.fill(0.0);
     Ok((norm, scale))
 }
 

@@ -46,12 +46,37 @@ pub(in crate::tasks::solve) struct Kernel {
 pub(in crate::tasks::solve) struct Pivots {
     forward: Vec<u32>,
     inverse: Vec<u32>,
+    /// LAPACK's, of a factorisation that is not faer's.
+    exchanges: Vec<i32>,
 }
 
 impl Pivots {
+    /// Places for LAPACK's row exchanges of n rows, counted from 1. To be followed by [`Pivots::adopt`].
+    pub(in crate::tasks::solve) fn exchanges(&mut self, n: usize) -> &mut [i32] {
+        self.exchanges.resize(n, 0);
+        &mut self.exchanges
+    }
+
+    /// Takes what was written to [`Pivots::exchanges`].
+    ///
+    /// # Panics
+    /// If one is no row.
+    pub(in crate::tasks::solve) fn adopt(&mut self) {
+        let n = self.exchanges.len();
+        self.forward.clear();
+        self.forward.extend(0..n as u32);
+        for (row, exchange) in self.exchanges.iter().enumerate() {
+            self.forward.swap(row, usize::try_from(exchange - 1).expect("rows are counted from 1"));
+        }
+        self.inverse.resize(n, 0);
+        for (row, from) in self.forward.iter().enumerate() {
+            self.inverse[*from as usize] = row as u32;
+        }
+    }
+
     /// Bytes held.
     pub(in crate::tasks::solve) fn bytes(&self) -> usize {
-        (self.forward.capacity() + self.inverse.capacity()) * size_of::<u32>()
+        (self.forward.capacity() + self.inverse.capacity() + self.exchanges.capacity()) * size_of::<u32>()
     }
 }
 
@@ -101,10 +126,18 @@ impl Kernel {
         first_zero(a, n, n)
     }
 
-    /// Solves op(A) X = B with the factors of [`Kernel::factor`]; `b` holds B, n numbers a column, and then X.
-    pub(in crate::tasks::solve) fn solve<T: Real>(&self, op: Op, n: usize, lu: &[T], pivots: &mut Pivots, b: &mut [T]) {
+    /// Solves op(A) X = B with the factors of [`Kernel::factor`], or of [`super::small::lu`], whose columns are `stride`
+    /// numbers apart; `b` holds B, n numbers a column, and then X.
+    pub(in crate::tasks::solve) fn solve<T: Real>(
+        &self,
+        op: Op,
+        (n, stride): (usize, usize),
+        lu: &[T],
+        pivots: &mut Pivots,
+        b: &mut [T],
+    ) {
         let nrhs = b.len() / n;
-        let lu = MatRef::from_column_major_slice(lu, n, n);
+        let lu = MatRef::from_column_major_slice_with_stride(&lu[..stride * (n - 1) + n], n, n, stride);
         let permutation = PermRef::new_checked(&pivots.forward, &pivots.inverse, n);
         let mut memory = MemBuffer::new(
             solve::solve_in_place_scratch::<u32, T>(n, nrhs, self.par)

@@ -196,12 +196,11 @@ fn plan_json(params: &[u8], payload_bytes: u64) -> Result<Shape, TaskError> {
 pub fn gesv(n: usize, a: &mut [f64], b: &mut [f64], threads: usize) -> Result<(), TaskError> {
     let kernel = Kernel::with_threads(threads);
     let mut pivots = Pivots::default();
-    let stage = Stage { watch: &Watch::default(), whole: 1.0 };
-    kernel.factor(n, a, &mut pivots, stage).map_err(|broken| match broken {
+    kernel.factor(n, a, &mut pivots, Stage::unwatched()).map_err(|broken| match broken {
         Broken::At(pivot) => TaskError::Singular { pivot },
         Broken::Stopped(reason) => reason,
     })?;
-    kernel.solve(Op::Plain, n, a, &mut pivots, b);
+    kernel.solve(Op::Plain, (n, n), a, &mut pivots, b);
     Ok(())
 }
 
@@ -214,8 +213,9 @@ pub fn gesv(n: usize, a: &mut [f64], b: &mut [f64], threads: usize) -> Result<()
 /// If `a` is not n x n or `b` not a multiple of n long.
 pub fn posv(n: usize, a: &mut [f64], b: &mut [f64], threads: usize) -> Result<(), TaskError> {
     let kernel = Kernel::with_threads(threads);
-    let stage = Stage { watch: &Watch::default(), whole: 1.0 };
-    kernel.cholesky(n, a, stage).map_err(|_| TaskError::Invalid("A is not positive definite".to_owned()))?;
+    kernel
+        .cholesky(n, a, Stage::unwatched())
+        .map_err(|_| TaskError::Invalid("A is not positive definite".to_owned()))?;
     kernel.cholesky_solve(n, a, b);
     Ok(())
 }

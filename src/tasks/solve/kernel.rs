@@ -19,6 +19,8 @@ compile_error!(
      `--no-default-features --features faer` (any platform)"
 );
 
+use std::sync::LazyLock;
+
 use crate::task::{TaskError, Watch};
 
 /// Which matrix a factorisation or a product means, given the stored column-major one.
@@ -70,6 +72,14 @@ pub(super) struct Stage<'a> {
     pub whole: f64,
 }
 
+impl Stage<'static> {
+    /// For a factorisation that nobody watches.
+    pub(super) fn unwatched() -> Self {
+        static NOBODY: LazyLock<Watch> = LazyLock::new(Watch::default);
+        Stage { watch: &NOBODY, whole: 1.0 }
+    }
+}
+
 /// The factorisations under a watch, by how their work is spread over the columns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(not(feature = "mkl"), expect(dead_code, reason = "faer tells how far it is of QR only"))]
@@ -99,11 +109,6 @@ mod tests {
         assert_eq!(NAME, if cfg!(feature = "mkl") { "mkl" } else { "faer" });
     }
 
-    fn unwatched() -> Stage<'static> {
-        static NOBODY: std::sync::LazyLock<Watch> = std::sync::LazyLock::new(Watch::default);
-        Stage { watch: &NOBODY, whole: 1.0 }
-    }
-
     fn close(x: &[f64], expected: &[f64]) {
         let near = x.iter().zip(expected).all(|(x, expected)| (x - expected).abs() < 1e-13);
         assert!(x.len() == expected.len() && near, "{x:?}, not {expected:?}");
@@ -116,19 +121,19 @@ mod tests {
         let a = [1.0_f64, 2.0, 3.0, 4.0];
         let mut pivots = Pivots::default();
         let mut lu = a;
-        kernel.factor(2, &mut lu, &mut pivots, unwatched()).unwrap();
+        kernel.factor(2, &mut lu, &mut pivots, Stage::unwatched()).unwrap();
         for (op, b) in [(Op::Plain, [7.0, 10.0, 4.0, 6.0]), (Op::Transposed, [5.0, 11.0, 3.0, 7.0])] {
             let mut x: [f64; 4] = b;
-            kernel.solve(op, 2, &lu, &mut pivots, &mut x);
+            kernel.solve(op, (2, 2), &lu, &mut pivots, &mut x);
             close(&x, &[1.0, 2.0, 1.0, 1.0]);
             let mut r = b;
             kernel.residual(op, (2, 2), &a, &[1.0, 2.0, 1.0, 1.0], &mut r);
             assert_eq!(r, [0.0; 4]);
         }
         let mut lu = a.map(|v| v as f32);
-        kernel.factor(2, &mut lu, &mut pivots, unwatched()).unwrap();
+        kernel.factor(2, &mut lu, &mut pivots, Stage::unwatched()).unwrap();
         let mut x = [7.0_f32, 10.0];
-        kernel.solve(Op::Plain, 2, &lu, &mut pivots, &mut x);
+        kernel.solve(Op::Plain, (2, 2), &lu, &mut pivots, &mut x);
         assert!((x[0] - 1.0).abs() < 1e-5 && (x[1] - 2.0).abs() < 1e-5);
     }
 
@@ -137,7 +142,7 @@ mod tests {
         let kernel = Kernel::with_threads(1);
         let mut rank_two = [1.0_f64, 2.0, 4.0, 2.0, 1.0, 1.0, 1.0, 2.0, 4.0];
         let mut zero = [0.0_f64; 9];
-        let factor = |a: &mut [f64]| kernel.factor(3, a, &mut Pivots::default(), unwatched());
+        let factor = |a: &mut [f64]| kernel.factor(3, a, &mut Pivots::default(), Stage::unwatched());
         assert_eq!(factor(&mut rank_two), Err(Broken::At(3)));
         assert_eq!(factor(&mut zero), Err(Broken::At(1)));
     }
@@ -148,7 +153,7 @@ mod tests {
         // [[4, 2], [2, 10]], with nonsense above the diagonal.
         let a = [4.0, 2.0, 99.0, 10.0];
         let mut l = a;
-        kernel.cholesky(2, &mut l, unwatched()).unwrap();
+        kernel.cholesky(2, &mut l, Stage::unwatched()).unwrap();
         let mut x = [8.0, 22.0, 4.0, 2.0];
         kernel.cholesky_solve(2, &l, &mut x);
         close(&x, &[1.0, 2.0, 1.0, 0.0]);
@@ -156,12 +161,15 @@ mod tests {
         kernel.symmetric_residual(2, &[4.0, 2.0, 2.0, 10.0], &[1.0, 2.0], &mut r);
         assert_eq!(r, [0.0; 2]);
         let mut l = a.map(|v| v as f32);
-        kernel.cholesky(2, &mut l, unwatched()).unwrap();
+        kernel.cholesky(2, &mut l, Stage::unwatched()).unwrap();
         let mut x = [8.0_f32, 22.0];
         kernel.cholesky_solve(2, &l, &mut x);
         assert!((x[0] - 1.0).abs() < 1e-5 && (x[1] - 2.0).abs() < 1e-5);
         for mut indefinite in [[1.0, 2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0], [-1.0, 0.0, 0.0, 1.0]] {
-            assert!(matches!(kernel.cholesky(2, &mut indefinite, unwatched()), Err(Broken::At(_))), "{indefinite:?}");
+            assert!(
+                matches!(kernel.cholesky(2, &mut indefinite, Stage::unwatched()), Err(Broken::At(_))),
+                "{indefinite:?}"
+            );
         }
     }
 
@@ -193,7 +201,7 @@ mod tests {
         let tall = [1.0, 1.0, 1.0, 0.0, 1.0, 2.0];
         let line = |op, shape| {
             let (mut a, mut b) = (if op == Op::Plain { tall } else { [1.0, 0.0, 1.0, 1.0, 1.0, 2.0] }, [6.0, 0.0, 0.0]);
-            kernel.least_squares(op, shape, &mut a, &mut b, unwatched()).unwrap();
+            kernel.least_squares(op, shape, &mut a, &mut b, Stage::unwatched()).unwrap();
             close(&b[..2], &[5.0, -3.0]);
             // What remains is the triangle: det(R) squared is det(A' A) = 6.
             let stride = shape.0;
@@ -204,13 +212,13 @@ mod tests {
         // Its transpose: the shortest x with x1 + x2 + x3 = 3 and x2 + 2 x3 = 3 is (1, 1, 1).
         let shortest = |op, shape| {
             let (mut a, mut b) = (if op == Op::Plain { [1.0, 0.0, 1.0, 1.0, 1.0, 2.0] } else { tall }, [3.0, 3.0, 0.0]);
-            kernel.least_squares(op, shape, &mut a, &mut b, unwatched()).unwrap();
+            kernel.least_squares(op, shape, &mut a, &mut b, Stage::unwatched()).unwrap();
             close(&b, &[1.0, 1.0, 1.0]);
         };
         shortest(Op::Plain, (2, 3));
         shortest(Op::Transposed, (3, 2));
         for (mut a, column) in [([0.0; 6], 1), ([1.0, 0.0, 0.0, 1.0, 0.0, 0.0], 2)] {
-            let broken = kernel.least_squares(Op::Plain, (3, 2), &mut a, &mut [1.0; 3], unwatched());
+            let broken = kernel.least_squares(Op::Plain, (3, 2), &mut a, &mut [1.0; 3], Stage::unwatched());
             assert_eq!(broken, Err(Broken::At(column)));
         }
         let mut r = [6.0, 1.0, 0.0];

@@ -65,7 +65,7 @@ fn solve_in(
     let for_panel = problem.panel_kernel(kernel);
     let factor = &*factor;
     let mut inverse = |op: Op, d: &mut [f32]| match form {
-        Form::General => for_panel.solve(op, n, factor, pivots, d),
+        Form::General => for_panel.solve(op, (n, n), factor, pivots, d),
         Form::Symmetric => for_panel.cholesky_solve(n, factor, d),
     };
     let mut worst = Quality::default();

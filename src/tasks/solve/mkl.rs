@@ -120,6 +120,21 @@ pub(in crate::tasks::solve) struct Kernel {
 pub(in crate::tasks::solve) struct Pivots(Vec<c_int>);
 
 impl Pivots {
+    /// Places for LAPACK's row exchanges of n rows, counted from 1. To be followed by [`Pivots::adopt`].
+    pub(in crate::tasks::solve) fn exchanges(&mut self, n: usize) -> &mut [i32] {
+        self.0.resize(n, 0);
+        &mut self.0
+    }
+
+    /// Takes what was written to [`Pivots::exchanges`].
+    ///
+    /// # Panics
+    /// If one is no row.
+    pub(in crate::tasks::solve) fn adopt(&mut self) {
+        let n = int(self.0.len());
+        assert!(self.0.iter().all(|row| (1..=n).contains(row)), "exchanges of rows 1 to {n}");
+    }
+
     /// Bytes held.
     pub(in crate::tasks::solve) fn bytes(&self) -> usize {
         self.0.capacity() * size_of::<c_int>()
@@ -320,19 +335,28 @@ impl Kernel {
         }
     }
 
-    /// Solves op(A) X = B with the factors of [`Kernel::factor`]; `b` holds B, n numbers a column, and then X.
-    pub(in crate::tasks::solve) fn solve<T: Real>(&self, op: Op, n: usize, lu: &[T], pivots: &mut Pivots, b: &mut [T]) {
-        assert!(lu.len() == n * n && pivots.0.len() >= n && b.len().is_multiple_of(n), "factors n x n, B n x nrhs");
-        let (order, nrhs, mut info) = (int(n), int(b.len() / n), 0);
-        // SAFETY: `lu` is n x n, `pivots` has n places that getrf filled with 1..=n, `b` is n x nrhs, checked above; `b`
-        // is exclusively borrowed, the rest is only read.
+    /// Solves op(A) X = B with the factors of [`Kernel::factor`], or of [`super::small::lu`], whose columns are `stride`
+    /// numbers apart; `b` holds B, n numbers a column, and then X.
+    pub(in crate::tasks::solve) fn solve<T: Real>(
+        &self,
+        op: Op,
+        (n, stride): (usize, usize),
+        lu: &[T],
+        pivots: &mut Pivots,
+        b: &mut [T],
+    ) {
+        assert!(stride >= n && lu.len() >= stride * (n - 1) + n, "factors n x n");
+        assert!(pivots.0.len() >= n && b.len().is_multiple_of(n), "n exchanges, B n x nrhs");
+        let (order, lda, nrhs, mut info) = (int(n), int(stride), int(b.len() / n), 0);
+        // SAFETY: `lu` holds n columns of n numbers, `stride` apart, `pivots` has n places of 1..=n, from getrf or checked when
+        // they were adopted, `b` is n x nrhs, checked above; `b` is exclusively borrowed, the rest is only read.
         unsafe {
             (T::GETRS)(
                 &trans(op),
                 &order,
                 &nrhs,
                 lu.as_ptr(),
-                &order,
+                &lda,
                 pivots.0.as_ptr(),
                 b.as_mut_ptr(),
                 &order,

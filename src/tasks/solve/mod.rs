@@ -29,6 +29,7 @@ mod panel;
 mod params;
 mod scan;
 mod scratch;
+mod small;
 mod structure;
 #[cfg(test)]
 mod tests;

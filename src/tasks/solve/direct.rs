@@ -55,6 +55,14 @@ fn solve_in(
         Form::General => kernel.factor(n, factor, pivots, problem.stage(watch)),
         Form::Symmetric => kernel.cholesky(n, factor, problem.stage(watch)),
     };
+    let broken = match (broken, form) {
+        // Singular, and only the other factorisation knows where. Should rounding hide it there, those factors will do.
+        (Err(Broken::At(0)), Form::General) => {
+            load(n, problem.a_order, problem.a, scale, factor, kernel.threads());
+            kernel.factor_by_columns(n, factor, pivots, problem.stage(watch))
+        }
+        (broken, _) => broken,
+    };
     match (broken, form) {
         (Ok(()), _) => {}
         (Err(Broken::Stopped(reason)), _) => return Err(reason),

@@ -126,6 +126,20 @@ impl Kernel {
         first_zero(a, n, n)
     }
 
+    /// As [`Kernel::factor`], which works by columns here.
+    ///
+    /// # Errors
+    /// As [`Kernel::factor`].
+    pub(in crate::tasks::solve) fn factor_by_columns<T: Real>(
+        &self,
+        n: usize,
+        a: &mut [T],
+        pivots: &mut Pivots,
+        stage: Stage<'_>,
+    ) -> Result<(), Broken> {
+        self.factor(n, a, pivots, stage)
+    }
+
     /// Solves op(A) X = B with the factors of [`Kernel::factor`], or of [`super::small::lu`], whose columns are `stride`
     /// numbers apart; `b` holds B, n numbers a column, and then X.
     pub(in crate::tasks::solve) fn solve<T: Real>(

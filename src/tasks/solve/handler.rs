@@ -147,8 +147,8 @@ struct Shape {
 }
 
 /// Memory of a run beyond A and B: X, the factors in f64 (the mixed methods take half, and all of it only if they give
-/// up), pivots, and the panels; all of B again for least squares. All saturating: a figure no machine has is refused by
-/// whoever reserves it.
+/// up), pivots, the 32 rows that LU by rows has aside, and the panels; all of B again for least squares. All saturating:
+/// a figure no machine has is refused by whoever reserves it.
 fn working_bytes(m: usize, n: usize, nrhs: usize) -> u64 {
     let (m, n, nrhs) = (m as u64, n as u64, nrhs as u64);
     let height = m.max(n);
@@ -159,7 +159,7 @@ fn working_bytes(m: usize, n: usize, nrhs: usize) -> u64 {
         .saturating_add(n.saturating_mul(nrhs))
         .saturating_add(copies)
         .saturating_add(height.saturating_mul(4 * columns));
-    numbers.saturating_mul(8).saturating_add(height.saturating_mul(48)).saturating_add(64 << 10)
+    numbers.saturating_mul(8).saturating_add(height.saturating_mul(48 + 32 * 8)).saturating_add(64 << 10)
 }
 
 /// Shape and memory of a task in JSON: near the truth with parameters; without, for the hungriest system that so few
@@ -196,7 +196,7 @@ fn plan_json(params: &[u8], payload_bytes: u64) -> Result<Shape, TaskError> {
 pub fn gesv(n: usize, a: &mut [f64], b: &mut [f64], threads: usize) -> Result<(), TaskError> {
     let kernel = Kernel::with_threads(threads);
     let mut pivots = Pivots::default();
-    kernel.factor(n, a, &mut pivots, Stage::unwatched()).map_err(|broken| match broken {
+    kernel.factor_by_columns(n, a, &mut pivots, Stage::unwatched()).map_err(|broken| match broken {
         Broken::At(pivot) => TaskError::Singular { pivot },
         Broken::Stopped(reason) => reason,
     })?;

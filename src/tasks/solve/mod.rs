@@ -2,7 +2,7 @@
 //!
 //! [`System`] is what one submits, [`Solution`] what comes back, [`SolveHandler`] computes. Layouts of parameters and
 //! payload are in `params.rs`, the JSON form in `json.rs`. Imports only [`crate::task`]; of the two kernels, MKL is named
-//! in `mkl.rs` alone and faer in `faer.rs` alone.
+//! in `mkl/` alone and faer in `faer.rs` alone.
 //!
 //! Invariants: a 200 MB A is not copied between a caller's array and the payload, nor between the payload and LAPACK;
 //! what is refused is refused before it is sent; every answer carries its backward error against the A it was asked

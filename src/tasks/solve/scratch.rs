@@ -38,7 +38,7 @@ impl Scratch {
 
 /// `len` aligned numbers of `buffer`. One that is too small is dropped first: growing it would copy what nobody wants
 /// and hold both meanwhile.
-fn grown(buffer: &mut Vec<f64>, len: usize) -> &mut [f64] {
+pub(super) fn grown(buffer: &mut Vec<f64>, len: usize) -> &mut [f64] {
     let slack = ALIGN_BYTES / size_of::<f64>();
     if buffer.len() < len + slack {
         *buffer = Vec::new();

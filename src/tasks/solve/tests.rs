@@ -96,7 +96,7 @@ fn auto_takes_mixed_from_its_size_on_and_threads_change_nothing_but_speed() {
 
 #[test]
 fn an_exactly_singular_matrix_is_named_with_its_pivot() {
-    for (n, zero) in [(1, 0), (5, 2), (100, 99), (600, 123)] {
+    for (n, zero) in [(1, 0), (5, 2), (100, 99), (300, 7), (600, 123), (1100, 1099)] {
         for order in [Order::RowMajor, Order::ColMajor] {
             let System { a, b, .. } = System::random(n, 1, 8);
             let mut numbers = a.into_vec();

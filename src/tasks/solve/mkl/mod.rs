@@ -1,9 +1,14 @@
-//! Intel MKL: the only file that names MKL or LAPACK, and the only one with `unsafe`.
+//! Intel MKL: the only folder that names MKL or LAPACK, and the only one with `unsafe`.
 //!
 //! Invariants: every pointer passed comes from a slice whose length was checked against the dimensions just before;
 //! dimensions fit LAPACK's 32-bit integers (lp64). The number of threads is set for the calling thread only, and put
 //! back when the [`Kernel`] goes. A factorisation stops for its own watch and for no other, whatever threads it runs on.
 #![allow(unsafe_code, reason = "LAPACK and BLAS are foreign functions; each call states why it is sound")]
+
+#[cfg(test)]
+mod bench;
+mod ffi;
+mod rows;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,95 +22,16 @@ use intel_mkl_src as _;
 use lapack_sys::{dgels_, dgetrs_, dpotrs_, sgetrs_, spotrs_};
 use ndarray_linalg::{Lapack, MatrixLayout, UPLO};
 
+use self::ffi::{
+    Getrs, Potrs, dgemm_, dgemv_, dsymv_, dtrsm_, dtrsv_, kmp_set_blocktime, mkl_cbwr_get_auto_branch, mkl_cbwr_set,
+    mkl_set_num_threads_local, mkl_set_progress, omp_get_default_device, omp_set_default_device,
+};
 use super::kernel::{Broken, Factorisation, Op, Stage, Triangle};
+use super::scratch::grown;
 use crate::task::Watch;
 
 /// Which kernel this build uses.
 pub(in crate::tasks::solve) const NAME: &str = "mkl";
-
-type Progress = extern "C" fn(*const c_int, *const c_int, *const c_char, c_int) -> c_int;
-
-// Declared by hand: lapack-sys has LAPACK only, and MKL's service functions are in no Rust crate.
-unsafe extern "C" {
-    /// `mkl_service.h`: threads for the calling thread, 0 for the global setting; returns what was set before.
-    #[link_name = "MKL_Set_Num_Threads_Local"]
-    fn mkl_set_num_threads_local(threads: c_int) -> c_int;
-    /// `mkl_service.h`: the branch of conditional numerical reproducibility. Only before any other call of MKL.
-    #[link_name = "MKL_CBWR_Set"]
-    fn mkl_cbwr_set(branch: c_int) -> c_int;
-    /// `mkl_service.h`: the branch that this CPU would get.
-    #[link_name = "MKL_CBWR_Get_Auto_Branch"]
-    fn mkl_cbwr_get_auto_branch() -> c_int;
-    /// What LAPACK's factorisations call with (thread, step, name, length of name); a return other than 0 stops them.
-    fn mkl_set_progress(hook: Progress) -> Option<Progress>;
-    /// `omp.h` of libiomp5: how long the calling thread's team spins after a parallel region, in ms.
-    fn kmp_set_blocktime(ms: c_int);
-    fn omp_set_default_device(device: c_int);
-    fn omp_get_default_device() -> c_int;
-    fn dgemv_(
-        trans: *const c_char,
-        m: *const c_int,
-        n: *const c_int,
-        alpha: *const f64,
-        a: *const f64,
-        lda: *const c_int,
-        x: *const f64,
-        incx: *const c_int,
-        beta: *const f64,
-        y: *mut f64,
-        incy: *const c_int,
-    );
-    fn dgemm_(
-        transa: *const c_char,
-        transb: *const c_char,
-        m: *const c_int,
-        n: *const c_int,
-        k: *const c_int,
-        alpha: *const f64,
-        a: *const f64,
-        lda: *const c_int,
-        b: *const f64,
-        ldb: *const c_int,
-        beta: *const f64,
-        c: *mut f64,
-        ldc: *const c_int,
-    );
-    fn dsymv_(
-        uplo: *const c_char,
-        n: *const c_int,
-        alpha: *const f64,
-        a: *const f64,
-        lda: *const c_int,
-        x: *const f64,
-        incx: *const c_int,
-        beta: *const f64,
-        y: *mut f64,
-        incy: *const c_int,
-    );
-    fn dtrsv_(
-        uplo: *const c_char,
-        trans: *const c_char,
-        diag: *const c_char,
-        n: *const c_int,
-        a: *const f64,
-        lda: *const c_int,
-        x: *mut f64,
-        incx: *const c_int,
-    );
-    fn dtrsm_(
-        side: *const c_char,
-        uplo: *const c_char,
-        trans: *const c_char,
-        diag: *const c_char,
-        m: *const c_int,
-        n: *const c_int,
-        alpha: *const f64,
-        a: *const f64,
-        lda: *const c_int,
-        b: *mut f64,
-        ldb: *const c_int,
-    );
-}
 
 /// MKL on the calling thread with a number of threads, until dropped.
 pub(in crate::tasks::solve) struct Kernel {
@@ -115,15 +41,22 @@ pub(in crate::tasks::solve) struct Kernel {
     not_send: PhantomData<*const ()>,
 }
 
-/// Row exchanges of a factorisation.
+/// Exchanges of a factorisation, and what it worked with.
 #[derive(Default)]
-pub(in crate::tasks::solve) struct Pivots(Vec<c_int>);
+pub(in crate::tasks::solve) struct Pivots {
+    exchanges: Vec<c_int>,
+    /// The factors are those of [`rows`]: the exchanges are of columns.
+    by_rows: bool,
+    /// Kept for the next one, as a [`super::scratch::Scratch`] is.
+    panel: Vec<f64>,
+}
 
 impl Pivots {
     /// Places for LAPACK's row exchanges of n rows, counted from 1. To be followed by [`Pivots::adopt`].
     pub(in crate::tasks::solve) fn exchanges(&mut self, n: usize) -> &mut [i32] {
-        self.0.resize(n, 0);
-        &mut self.0
+        self.by_rows = false;
+        self.exchanges.resize(n, 0);
+        &mut self.exchanges
     }
 
     /// Takes what was written to [`Pivots::exchanges`].
@@ -131,42 +64,19 @@ impl Pivots {
     /// # Panics
     /// If one is no row.
     pub(in crate::tasks::solve) fn adopt(&mut self) {
-        let n = int(self.0.len());
-        assert!(self.0.iter().all(|row| (1..=n).contains(row)), "exchanges of rows 1 to {n}");
+        let n = int(self.exchanges.len());
+        assert!(self.exchanges.iter().all(|row| (1..=n).contains(row)), "exchanges of rows 1 to {n}");
     }
 
     /// Bytes held.
     pub(in crate::tasks::solve) fn bytes(&self) -> usize {
-        self.0.capacity() * size_of::<c_int>()
+        self.exchanges.capacity() * size_of::<c_int>() + self.panel.capacity() * size_of::<f64>()
     }
 }
 
-type Getrs<T> = unsafe extern "C" fn(
-    *const c_char,
-    *const c_int,
-    *const c_int,
-    *const T,
-    *const c_int,
-    *const c_int,
-    *mut T,
-    *const c_int,
-    *mut c_int,
-);
-
-type Potrs<T> = unsafe extern "C" fn(
-    *const c_char,
-    *const c_int,
-    *const c_int,
-    *const T,
-    *const c_int,
-    *mut T,
-    *const c_int,
-    *mut c_int,
-);
-
 /// One precision: `getrf` and `potrf` through ndarray-linalg. That solves for one right-hand side at a time, ten times
 /// slower than `getrs` for a few hundred, so `getrs` and `potrs` are called straight.
-pub(in crate::tasks::solve) trait Real: bytemuck::Pod + Lapack {
+pub(in crate::tasks::solve) trait Real: rows::Blas + Lapack {
     #[doc(hidden)]
     const GETRS: Getrs<Self>;
     #[doc(hidden)]
@@ -308,11 +218,46 @@ impl Kernel {
         self.threads
     }
 
-    /// LU with partial pivoting of the n x n matrix `a`, in place.
+    /// LU with partial pivoting of the n x n matrix `a`, in place: by its columns or, where that is faster, by its rows.
+    ///
+    /// # Errors
+    /// [`Broken`]: U is exactly singular, or the watch said to stop. By rows there is no column to name: it is 0, and
+    /// [`Kernel::factor_by_columns`] of the same matrix knows it.
+    pub(in crate::tasks::solve) fn factor<T: Real>(
+        &self,
+        n: usize,
+        a: &mut [T],
+        pivots: &mut Pivots,
+        stage: Stage<'_>,
+    ) -> Result<(), Broken> {
+        // With more threads `getrf` works on the next columns while it still updates the rest.
+        if self.threads == 1 && T::PAYS.contains(&n) {
+            self.factor_by_rows(n, a, pivots, stage)
+        } else {
+            self.factor_by_columns(n, a, pivots, stage)
+        }
+    }
+
+    fn factor_by_rows<T: Real>(
+        &self,
+        n: usize,
+        a: &mut [T],
+        pivots: &mut Pivots,
+        stage: Stage<'_>,
+    ) -> Result<(), Broken> {
+        let Pivots { exchanges, by_rows, panel } = pivots;
+        *by_rows = true;
+        exchanges.resize(n, 0);
+        let len = rows::panel_len(n);
+        let panel = grown(panel, (len * size_of::<T>()).div_ceil(size_of::<f64>()));
+        rows::factor(n, a, exchanges, bytemuck::cast_slice_mut(panel), stage)
+    }
+
+    /// LU with partial pivoting of the n x n matrix `a`, in place, by LAPACK's `getrf`.
     ///
     /// # Errors
     /// [`Broken`]: U is exactly singular, or the watch said to stop.
-    pub(in crate::tasks::solve) fn factor<T: Real>(
+    pub(in crate::tasks::solve) fn factor_by_columns<T: Real>(
         &self,
         n: usize,
         a: &mut [T],
@@ -323,7 +268,7 @@ impl Kernel {
         let layout = MatrixLayout::F { col: int(n), lda: int(n) };
         match watched(stage, Factorisation::Lu, n, || T::lu(layout, a)) {
             Ok(exchanges) => {
-                pivots.0 = exchanges;
+                (pivots.exchanges, pivots.by_rows) = (exchanges, false);
                 Ok(())
             }
             Err(_) => {
@@ -346,9 +291,14 @@ impl Kernel {
         b: &mut [T],
     ) {
         assert!(stride >= n && lu.len() >= stride * (n - 1) + n, "factors n x n");
-        assert!(pivots.0.len() >= n && b.len().is_multiple_of(n), "n exchanges, B n x nrhs");
+        let exchanges = &pivots.exchanges;
+        assert!(exchanges.len() == n && b.len().is_multiple_of(n), "n exchanges, B n x nrhs");
+        if pivots.by_rows {
+            assert_eq!(stride, n, "by rows the factors lie close");
+            return rows::solve(op, n, lu, exchanges, b);
+        }
         let (order, lda, nrhs, mut info) = (int(n), int(stride), int(b.len() / n), 0);
-        // SAFETY: `lu` holds n columns of n numbers, `stride` apart, `pivots` has n places of 1..=n, from getrf or checked when
+        // SAFETY: `lu` holds n columns of n numbers, `stride` apart, `exchanges` has n places of 1..=n, from getrf or checked when
         // they were adopted, `b` is n x nrhs, checked above; `b` is exclusively borrowed, the rest is only read.
         unsafe {
             (T::GETRS)(
@@ -357,7 +307,7 @@ impl Kernel {
                 &nrhs,
                 lu.as_ptr(),
                 &lda,
-                pivots.0.as_ptr(),
+                exchanges.as_ptr(),
                 b.as_mut_ptr(),
                 &order,
                 &mut info,

@@ -46,7 +46,7 @@ async fn run(cli: BossCli) -> Result<u8, Error> {
         None => return Ok(exit::INTERRUPTED),
     };
     let code = match (cli.command, job) {
-        (BossCommand::Workers(args), _) => workers::run(&boss, &address, args.json).await.map(|()| exit::OK),
+        (BossCommand::Workers(args), _) => workers::run(&boss, &address, args.json).await,
         (BossCommand::Cancel(args), _) => cancel::run(&boss, &address, args.task, args.json).await,
         (BossCommand::Solve(args), Some(job)) => Ok(solve::run(&boss, job, args.submit(), args.json, &stop).await),
         (BossCommand::Solve(_), None) => Ok(exit::USAGE),

@@ -16,6 +16,7 @@ use crate::worker;
 /// Solves many dense systems A X = B, on this machine or on a pool of workers behind RabbitMQ.
 #[derive(Debug, Parser)]
 #[command(
+    name = "boss",
     version,
     max_term_width = 100,
     after_help = "\
@@ -241,6 +242,7 @@ pub struct CancelArgs {
 /// Computes tasks from a RabbitMQ broker. Start as many as you like, on any machine, at any time.
 #[derive(Debug, Parser)]
 #[command(
+    name = "worker",
     version,
     max_term_width = 100,
     after_help = "\

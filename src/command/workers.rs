@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::exit;
 use crate::boss::Boss;
 use crate::broker::Error;
 use crate::directory::Node;
@@ -9,21 +10,20 @@ use crate::directory::Node;
 /// A live worker answers in milliseconds; a second covers a far one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Prints the live nodes, as a table or as a JSON array.
+/// Prints the live nodes, as a table or as a JSON array, and gives the exit code.
 ///
 /// # Errors
 /// The broker's.
-pub async fn run(boss: &Boss, broker: &str, json: bool) -> Result<(), Error> {
+pub async fn run(boss: &Boss, broker: &str, json: bool) -> Result<u8, Error> {
     let nodes = boss.workers(PATIENCE).await?;
-    if json {
-        let document = serde_json::to_string_pretty(&nodes).map_err(|e| Error::Lost(e.to_string()))?;
-        super::print(&(document + "\n"));
+    let text = if json {
+        serde_json::to_string_pretty(&nodes).map_err(|e| Error::Lost(e.to_string()))? + "\n"
     } else if nodes.is_empty() {
-        super::print(&format!("no workers at {broker}; start one with: worker --broker {broker}\n"));
+        format!("no workers at {broker}; start one with: worker --broker {broker}\n")
     } else {
-        super::print(&table(&nodes));
-    }
-    Ok(())
+        table(&nodes)
+    };
+    Ok(if super::print(&text) { exit::OK } else { exit::FAILED })
 }
 
 fn table(nodes: &[Node]) -> String {

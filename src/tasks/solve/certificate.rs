@@ -103,13 +103,13 @@ impl Certificate {
                 self.rcond
             ))
         } else {
-            let bound = self.forward_error_bound.unwrap_or(f64::INFINITY);
-            (bound > BOUND_WARNED).then(|| {
-                let Certificate { rcond, backward_error, .. } = self;
-                format!(
-                    "X may be off by {bound:.1e} relatively (rcond {rcond:.1e}, backward error {backward_error:.1e})"
-                )
-            })
+            let Certificate { rcond, backward_error, .. } = self;
+            let off = match self.forward_error_bound {
+                None => "by any amount".to_owned(),
+                Some(bound) if bound > BOUND_WARNED => format!("by {bound:.1e} relatively"),
+                Some(_) => return None,
+            };
+            Some(format!("X may be off {off} (rcond {rcond:.1e}, backward error {backward_error:.1e})"))
         }
     }
 

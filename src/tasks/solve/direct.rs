@@ -1,19 +1,15 @@
 //! LU with partial pivoting, or Cholesky, in f64 on a copy of A: LU answers whenever A is not exactly singular.
 
-use std::ops::Range;
 use std::time::Instant;
 
 use super::condition::rounding;
 use super::kernel::{Broken, Kernel, Op};
-use super::method::{self, End, Form, Means, Problem, Quality, Solved, backward_error};
-use super::scan::{Narrow, load, load_lower, max_abs, power_of_two_scale};
+use super::method::{self, End, Form, Means, Problem, Quality, Solved, backward_error, underflow};
+use super::scan::{load, load_lower, max_abs};
 use super::scratch::Scratch;
 use super::{condition, panel, scan, small};
 use crate::task::TaskError;
 
-/// Norms of A that are factored as they are; above, growing elements could leave f64, so A is scaled by a power of two.
-/// Scaling a tiny A would not help: its residual is subnormal whatever x is.
-const NORMS: Range<f64> = 0.0..1e280;
 /// A backward error of so many terms is never refined.
 const TERMS: usize = 100;
 /// Steps of refinement, at most.
@@ -45,11 +41,12 @@ fn solve_in(
     let (stride, factor_len) = if small { (small::leading(n), small::storage(n)) } else { (n, n * n) };
     let (factor, pivots, panels) = scratch.parts(factor_len, residual_len + panel::copies_len(problem));
     let (r, copies) = panels.split_at_mut(residual_len);
-    let (norm, scale) = if small {
-        load_small(problem, factor, stride)?
-    } else {
-        load_scaled(problem, form, factor, kernel.threads(), NORMS)?
+    let norm = match (small, form) {
+        (true, _) => load_small(problem, factor, stride),
+        (false, Form::General) => load(n, problem.a_order, problem.a, 1.0, factor, kernel.threads()),
+        (false, Form::Symmetric) => load_lower(n, problem.a, 1.0, factor, kernel.threads()),
     };
+    problem.check_norm(norm)?;
     let broken = match form {
         Form::General if small => small::lu(n, factor, pivots.exchanges(n)).map(|()| pivots.adopt()),
         Form::General => kernel.factor(n, factor, pivots, problem.stage(watch)),
@@ -58,7 +55,7 @@ fn solve_in(
     let broken = match (broken, form) {
         // Singular, and only the other factorisation knows where. Should rounding hide it there, those factors will do.
         (Err(Broken::At(0)), Form::General) => {
-            load(n, problem.a_order, problem.a, scale, factor, kernel.threads());
+            load(n, problem.a_order, problem.a, 1.0, factor, kernel.threads());
             kernel.factor_by_columns(n, factor, pivots, problem.stage(watch))
         }
         (broken, _) => broken,
@@ -83,7 +80,7 @@ fn solve_in(
         x.fill(0.0);
         for step in 0.. {
             inverse(problem.op(), r);
-            x.iter_mut().zip(&*r).for_each(|(x, d)| *x += d * scale);
+            x.iter_mut().zip(&*r).for_each(|(x, d)| *x += d);
             r.copy_from_slice(b);
             residual(problem, form, &for_panel, x, r);
             let quality = Quality { iterations: step, ..quality(n, norm, b, x, r)? };
@@ -96,7 +93,7 @@ fn solve_in(
         }
         Ok(())
     })?;
-    let rcond = condition::reciprocal(n, norm * scale, |transposed, x| {
+    let rcond = condition::reciprocal(n, norm, |transposed, x| {
         inverse(if transposed { problem.op().transposed() } else { problem.op() }, x);
         watch.check()
     })?;
@@ -104,43 +101,17 @@ fn solve_in(
     Ok(End::Solved(Solved { method: form.method(false), quality: worst, rcond, bound, factored }))
 }
 
-/// Copies what there is to factor, times a power of two if the norm of A is not within `norms`; that norm, and that power.
-pub(super) fn load_scaled<T: Narrow>(
-    problem: &Problem<'_>,
-    form: Form,
-    factor: &mut [T],
-    threads: usize,
-    norms: Range<f64>,
-) -> Result<(f64, f64), TaskError> {
+/// As [`load`], to columns `stride` numbers apart and with zeros around them.
+fn load_small(problem: &Problem<'_>, factor: &mut [f64], stride: usize) -> f64 {
     let n = problem.rows;
-    let mut load_times = |scale: f64| match form {
-        Form::General => load(n, problem.a_order, problem.a, scale, factor, threads),
-        Form::Symmetric => load_lower(n, problem.a, scale, factor, threads),
-    };
-    let norm = load_times(1.0);
-    problem.check_norm(norm)?;
-    if norms.contains(&norm) {
-        return Ok((norm, 1.0));
-    }
-    let scale = power_of_two_scale(norm);
-    load_times(scale);
-    Ok((norm, scale))
-}
-
-/// As [`load_scaled`], in columns `stride` numbers apart and with zeros around them.
-fn load_small(problem: &Problem<'_>, factor: &mut [f64], stride: usize) -> Result<(f64, f64), TaskError> {
-    let n = problem.rows;
-    let norm = scan::norm(n, n, problem.a_order, problem.a);
-    problem.check_norm(norm)?;
-    let scale = if NORMS.contains(&norm) { 1.0 } else { power_of_two_scale(norm) };
     let (inside, outside) = factor.split_at_mut(stride * n);
     for (to, from) in inside.chunks_exact_mut(stride).zip(problem.a.chunks_exact(n)) {
         let (column, below) = to.split_at_mut(n);
-        column.iter_mut().zip(from).for_each(|(to, from)| *to = from * scale);
+        column.copy_from_slice(from);
         below.fill(0.0);
     }
     outside.fill(0.0);
-    Ok((norm, scale))
+    scan::norm(n, n, problem.a_order, problem.a)
 }
 
 /// r -= A x.
@@ -162,7 +133,11 @@ pub(super) fn quality(n: usize, norm: f64, b: &[f64], x: &[f64], r: &[f64]) -> R
         if !error.is_finite() || !max_abs(x).is_finite() {
             return Err(beyond_range());
         }
-        worst = worst.worst(Quality { backward_error: error, iterations: 0 });
+        worst = worst.worst(Quality {
+            backward_error: error,
+            iterations: 0,
+            underflow: underflow(n, norm, max_abs(x), max_abs(b)),
+        });
     }
     Ok(worst)
 }

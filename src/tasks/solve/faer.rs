@@ -80,6 +80,9 @@ impl Pivots {
     }
 }
 
+/// What belongs to the triangle that [`Kernel::qr`] leaves: the triangular factors of its blocks of reflectors.
+pub(in crate::tasks::solve) struct Reflectors(Mat<f64>);
+
 /// f32 or f64.
 pub(in crate::tasks::solve) trait Real: faer::traits::RealField + bytemuck::Pod {}
 
@@ -200,31 +203,42 @@ impl Kernel {
         );
     }
 
-    /// Minimises ||b - op(S) x|| for the stored rows x cols matrix S = `a` of full rank, and of all such x takes the
-    /// shortest. `b` holds max(rows, cols) numbers a column: B in the first ones, then X. In `a` remains the triangle R
-    /// (upper, if rows >= cols) or L (lower) of the QR or LQ factorisation.
+    /// Factors the stored rows x cols matrix `a` of full rank in place. In it remains the triangle R (upper, if rows >=
+    /// cols) or L (lower), and the reflectors beside it.
     ///
     /// # Errors
     /// [`Broken`]: the triangle has a zero on its diagonal, or the watch said to stop.
-    pub(in crate::tasks::solve) fn least_squares(
+    pub(in crate::tasks::solve) fn qr(
         &self,
-        op: Op,
         (rows, cols): (usize, usize),
         a: &mut [f64],
-        b: &mut [f64],
         stage: Stage<'_>,
-    ) -> Result<(), Broken> {
-        let tall = rows >= cols;
-        let (height, rank) = (rows.max(cols), rows.min(cols));
-        let nrhs = b.len() / height;
+    ) -> Result<Reflectors, Broken> {
+        let (tall, rank) = (rows >= cols, rows.min(cols));
         // Narrow blocks for few columns: the copy of one shall be small beside A.
         let mut factors = Mat::zeros(BLOCK.min(rank.div_ceil(8)), rank);
         let stored = MatMut::from_column_major_slice_mut(a, rows, cols);
         // LQ of a wide S is QR of its transpose.
         let mut qr = if tall { stored } else { stored.transpose_mut() };
-        self.qr(qr.rb_mut(), factors.as_mut(), stage)?;
+        self.qr_in_place(qr.rb_mut(), factors.as_mut(), stage)?;
         first_zero(a, rows, rank)?;
-        let stored = MatRef::from_column_major_slice(&*a, rows, cols);
+        finished(stage)?;
+        Ok(Reflectors(factors))
+    }
+
+    /// Minimises ||b - op(S) x|| for the matrix S that [`Kernel::qr`] has factored to `a`, and of all such x takes the
+    /// shortest. `b` holds max(rows, cols) numbers a column: B in the first ones, then X.
+    pub(in crate::tasks::solve) fn qr_solve(
+        &self,
+        op: Op,
+        (rows, cols): (usize, usize),
+        a: &[f64],
+        Reflectors(factors): &Reflectors,
+        b: &mut [f64],
+    ) {
+        let (tall, height, rank) = (rows >= cols, rows.max(cols), rows.min(cols));
+        let nrhs = b.len() / height;
+        let stored = MatRef::from_column_major_slice(a, rows, cols);
         let qr = if tall { stored } else { stored.transpose() };
         let (factors, r) = (factors.as_ref(), qr.get(..rank, ..));
         let mut b = MatMut::from_column_major_slice_mut(b, height, nrhs);
@@ -249,7 +263,6 @@ impl Kernel {
                 stack,
             );
         }
-        finished(stage)
     }
 
     /// QR of a matrix with at least as many rows as columns, of any strides, in place: R, and below it the reflectors,
@@ -257,7 +270,12 @@ impl Kernel {
     ///
     /// faer's own skips a column that depends on those before it to within 16 m roundings and leaves no triangle: at a
     /// million rows that is a condition of 3e8, which answers well. Hence its pieces, put together as LAPACK does.
-    fn qr(&self, mut a: MatMut<'_, f64>, mut factors: MatMut<'_, f64>, stage: Stage<'_>) -> Result<(), Broken> {
+    fn qr_in_place(
+        &self,
+        mut a: MatMut<'_, f64>,
+        mut factors: MatMut<'_, f64>,
+        stage: Stage<'_>,
+    ) -> Result<(), Broken> {
         let ((m, n), block) = (a.shape(), factors.nrows());
         // A's columns may be far apart or not contiguous; those of a copy are.
         let mut copy = vec![0.0; m * block];
@@ -399,7 +417,10 @@ mod tests {
     use crate::task::{TaskError, Watch};
 
     fn least_squares(op: Op, shape: (usize, usize), a: &mut [f64], b: &mut [f64]) -> Result<(), Broken> {
-        Kernel::with_threads(2).least_squares(op, shape, a, b, Stage { watch: &Watch::default(), whole: 1.0 })
+        let kernel = Kernel::with_threads(2);
+        let reflectors = kernel.qr(shape, a, Stage::unwatched())?;
+        kernel.qr_solve(op, shape, a, &reflectors, b);
+        Ok(())
     }
 
     fn largest(x: &[f64]) -> f64 {
@@ -465,13 +486,10 @@ mod tests {
         let watch = Watch::default();
         let mut a = System::random(n, 1, 1).a.into_vec();
         let kernel = Kernel::with_threads(1);
-        kernel
-            .least_squares(Op::Plain, (n, n), &mut a, &mut vec![1.0; n], Stage { watch: &watch, whole: 0.5 })
-            .unwrap();
+        kernel.qr((n, n), &mut a, Stage { watch: &watch, whole: 0.5 }).unwrap();
         assert_eq!(watch.share(), 0.5);
         watch.cancel();
-        let stopped =
-            kernel.least_squares(Op::Plain, (n, n), &mut a, &mut [1.0; 300], Stage { watch: &watch, whole: 1.0 });
+        let stopped = kernel.qr((n, n), &mut a, Stage { watch: &watch, whole: 1.0 }).map(|_| ());
         assert_eq!(stopped, Err(Broken::Stopped(TaskError::Cancelled)));
         assert_eq!(watch.share(), 0.5);
     }

@@ -147,18 +147,14 @@ struct Shape {
 }
 
 /// Memory of a run beyond A and B: X, the factors in f64 (the mixed methods take half, and all of it only if they give
-/// up), pivots, the 32 rows that LU by rows has aside, and the panels; all of B again for least squares. All saturating:
+/// up), pivots, the 32 rows that LU by rows has aside, and the panels. All saturating:
 /// a figure no machine has is refused by whoever reserves it.
 fn working_bytes(m: usize, n: usize, nrhs: usize) -> u64 {
     let (m, n, nrhs) = (m as u64, n as u64, nrhs as u64);
     let height = m.max(n);
     let columns = nrhs.clamp(2, PANEL_COLUMNS as u64);
-    let copies = if m == n { 0 } else { height.saturating_mul(nrhs) };
-    let numbers = m
-        .saturating_mul(n)
-        .saturating_add(n.saturating_mul(nrhs))
-        .saturating_add(copies)
-        .saturating_add(height.saturating_mul(4 * columns));
+    let numbers =
+        m.saturating_mul(n).saturating_add(n.saturating_mul(nrhs)).saturating_add(height.saturating_mul(4 * columns));
     numbers.saturating_mul(8).saturating_add(height.saturating_mul(48 + 32 * 8)).saturating_add(64 << 10)
 }
 

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use super::certificate::Method;
 use super::direct::beyond_range;
-use super::kernel::{Broken, Op, Triangle};
+use super::kernel::{Broken, Kernel, Op, Triangle};
 use super::matrix::Order;
-use super::method::{End, Means, Problem, Quality, Solved, backward_error};
+use super::method::{End, Means, Problem, Quality, Solved, backward_error, underflow};
 use super::scan::{max_abs, norm, power_of_two_scale};
 use super::scratch::Scratch;
 use super::{condition, panel};
@@ -33,26 +33,16 @@ fn solve_in(problem: &Problem<'_>, means: Means<'_>, scratch: &mut Scratch, x: &
     let (height, rank) = (rows.max(cols), rows.min(cols));
     let norm_a = norm(rows, cols, a_order, a);
     problem.check_norm(norm_a)?;
-    let (factor, _, work) = scratch.parts(rows * cols, height * nrhs);
+    let width = nrhs.min(panel::PANEL_COLUMNS);
+    let (factor, _, work) = scratch.parts(rows * cols, height * width);
     factor.copy_from_slice(a);
-    for column in 0..nrhs {
-        let of = &mut work[column * height..][..height];
-        of[..rows]
-            .iter_mut()
-            .enumerate()
-            .for_each(|(row, to)| *to = problem.b[at(problem.b_order, rows, nrhs, row, column)]);
-        of[rows..].fill(0.0);
-    }
-    match kernel.least_squares(problem.op(), problem.stored(), factor, work, problem.stage(watch)) {
-        Ok(()) => {}
+    let reflectors = match kernel.qr(problem.stored(), factor, problem.stage(watch)) {
+        Ok(reflectors) => reflectors,
         Err(Broken::Stopped(reason)) => return Err(reason),
         Err(Broken::At(pivot)) => return Err(TaskError::Singular { pivot }),
-    }
+    };
     let factored = Instant::now();
-    for column in 0..nrhs {
-        let of = &work[column * height..][..cols];
-        of.iter().enumerate().for_each(|(row, from)| x[at(problem.b_order, cols, nrhs, row, column)] = *from);
-    }
+    let factor = &*factor;
     let (stored_rows, stored_cols) = problem.stored();
     let triangle = Triangle { upper: stored_rows >= stored_cols, n: rank, stride: stored_rows };
     let norm_r = triangle_norm(triangle, factor);
@@ -65,9 +55,28 @@ fn solve_in(problem: &Problem<'_>, means: Means<'_>, scratch: &mut Scratch, x: &
         kernel.triangular_solve(triangle, problem.op().transposed(), factor, t);
         kernel.triangular_solve(triangle, problem.op(), factor, t);
     };
-    let (quality, share, step) = certify(problem, means, norm_a, work, height, correct)?;
+    let mut certifier = Certifier::new(problem, norm_a)?;
+    let whole = problem.stage(watch).whole;
+    for first in (0..nrhs).step_by(width) {
+        watch.advance(whole + (1.0 - whole) * first as f64 / nrhs as f64);
+        watch.check()?;
+        let work = &mut work[..height * width.min(nrhs - first)];
+        for (column, work) in (first..).zip(work.chunks_exact_mut(height)) {
+            let (b, rest) = work.split_at_mut(rows);
+            b.iter_mut().enumerate().for_each(|(row, b)| *b = problem.b[at(problem.b_order, rows, nrhs, row, column)]);
+            rest.fill(0.0);
+        }
+        kernel.qr_solve(problem.op(), problem.stored(), factor, &reflectors, work);
+        for (column, work) in (first..).zip(work.chunks_exact(height)) {
+            let out = |row| at(problem.b_order, cols, nrhs, row, column);
+            work[..cols].iter().enumerate().for_each(|(row, from)| x[out(row)] = *from);
+        }
+        certifier.add(kernel, first, work, correct)?;
+    }
+    let Certifier { quality, share, step, .. } = certifier;
     // The backward error is relative to ||A||, which may be larger than that of its factor.
-    let bound = bound(problem, quality.backward_error, rcond * (norm_r / norm_a).min(1.0), share, step);
+    let bound =
+        bound(problem, quality.backward_error + quality.underflow, rcond * (norm_r / norm_a).min(1.0), share, step);
     Ok(End::Solved(Solved { method: Method::Lstsq, quality, rcond, bound, factored }))
 }
 
@@ -90,39 +99,56 @@ fn triangle_norm(Triangle { upper, n, stride }: Triangle, a: &[f64]) -> f64 {
     max_abs(&sums)
 }
 
-/// The quality of the columns of `work`, `height` numbers each, whose first hold X, and the largest
-/// ||r|| / (||A|| ||x||) and, with more rows than columns, ||(A' A)^-1 A' r|| / ||x|| among them: `correct` applies
-/// (A' A)^-1. The latter is how far x is off but for rounding, which a small A' r alone does not tell: it is small
-/// wherever x is off in a direction that A makes small.
-fn certify(
-    problem: &Problem<'_>,
-    Means { kernel, watch, .. }: Means<'_>,
+/// The quality of X, panel after panel.
+struct Certifier<'a> {
+    problem: &'a Problem<'a>,
     norm_a: f64,
-    work: &[f64],
-    height: usize,
-    correct: impl Fn(&mut [f64]),
-) -> Result<(Quality, f64, f64), TaskError> {
-    let Problem { rows, cols, nrhs, a, a_order, .. } = *problem;
-    let overdetermined = rows > cols;
-    let norm_t = if overdetermined { norm(cols, rows, a_order.other(), a) } else { 0.0 };
-    problem.check_norm(norm_t)?;
-    let (mut quality, mut share, mut step) = (Quality::default(), 0.0_f64, 0.0_f64);
-    let width = nrhs.min(panel::PANEL_COLUMNS);
-    let (mut r, mut x, mut t) = (vec![0.0; rows * width], vec![0.0; cols * width], vec![0.0; cols * width]);
-    for first in (0..nrhs).step_by(width) {
-        watch.check()?;
-        let columns = width.min(nrhs - first);
-        let (r, x, t) = (&mut r[..rows * columns], &mut x[..cols * columns], &mut t[..cols * columns]);
-        for (column, (r, x)) in r.chunks_exact_mut(rows).zip(x.chunks_exact_mut(cols)).enumerate() {
-            r.iter_mut()
-                .enumerate()
-                .for_each(|(row, r)| *r = problem.b[at(problem.b_order, rows, nrhs, row, first + column)]);
-            x.copy_from_slice(&work[(first + column) * height..][..cols]);
+    norm_t: f64,
+    quality: Quality,
+    /// The largest ||r|| / (||A|| ||x||).
+    share: f64,
+    /// With more rows than columns the largest ||(A' A)^-1 A' r|| / ||x||: how far x is off but for rounding, which a
+    /// small A' r alone does not tell. It is small wherever x is off in a direction that A makes small.
+    step: f64,
+    r: Vec<f64>,
+    x: Vec<f64>,
+    t: Vec<f64>,
+}
+
+impl<'a> Certifier<'a> {
+    fn new(problem: &'a Problem<'a>, norm_a: f64) -> Result<Self, TaskError> {
+        let Problem { rows, cols, a, a_order, .. } = *problem;
+        let norm_t = if rows > cols { norm(cols, rows, a_order.other(), a) } else { 0.0 };
+        problem.check_norm(norm_t)?;
+        let quality = Quality::default();
+        Ok(Certifier { problem, norm_a, norm_t, quality, share: 0.0, step: 0.0, r: vec![], x: vec![], t: vec![] })
+    }
+
+    /// Takes the panel of columns from `first` on, whose X is in the first rows of `work`. `correct` applies (A' A)^-1.
+    fn add(
+        &mut self,
+        kernel: &Kernel,
+        first: usize,
+        work: &[f64],
+        correct: impl Fn(&mut [f64]),
+    ) -> Result<(), TaskError> {
+        let Problem { rows, cols, nrhs, a, .. } = *self.problem;
+        let (problem, norm_a, height) = (self.problem, self.norm_a, rows.max(cols));
+        let columns = work.len() / height;
+        self.r.resize(rows * columns, 0.0);
+        self.x.resize(cols * columns, 0.0);
+        self.t.clear();
+        self.t.resize(cols * columns, 0.0);
+        let (r, x, t) = (&mut self.r[..], &mut self.x[..], &mut self.t[..]);
+        let sides = r.chunks_exact_mut(rows).zip(x.chunks_exact_mut(cols)).zip(work.chunks_exact(height));
+        for (column, ((r, x), work)) in (first..).zip(sides) {
+            r.iter_mut().enumerate().for_each(|(row, r)| *r = problem.b[at(problem.b_order, rows, nrhs, row, column)]);
+            x.copy_from_slice(&work[..cols]);
         }
         let norms_b: Vec<f64> = r.chunks_exact(rows).map(max_abs).collect();
         kernel.residual(problem.op(), problem.stored(), a, x, r);
         let norms_r: Vec<f64> = r.chunks_exact(rows).map(max_abs).collect();
-        t.fill(0.0);
+        let overdetermined = rows > cols;
         if overdetermined {
             // Brought near 1 first: the product of two numbers in range need not be.
             for (r, norm) in r.chunks_exact_mut(rows).zip(&norms_r) {
@@ -139,19 +165,20 @@ fn certify(
         for ((((x, off), t), r), b) in columns.zip(norms_b) {
             let x = max_abs(x);
             let error = match (overdetermined, r == 0.0) {
-                (true, false) => t / norm_t / power_of_two_scale(r) / norm_a / (x + b / norm_a),
+                (true, false) => t / self.norm_t / power_of_two_scale(r) / norm_a / (x + b / norm_a),
                 _ => backward_error(norm_a, r, x, b),
             };
             if !error.is_finite() || !x.is_finite() {
                 return Err(beyond_range());
             }
-            quality = quality.worst(Quality { backward_error: error, iterations: 0 });
-            share = share.max(if r == 0.0 { 0.0 } else { r / norm_a / x });
+            let underflow = underflow(rows.max(cols), norm_a, x, b);
+            self.quality = self.quality.worst(Quality { backward_error: error, iterations: 0, underflow });
+            self.share = self.share.max(if r == 0.0 { 0.0 } else { r / norm_a / x });
             let off = max_abs(off) / power_of_two_scale(r);
-            step = step.max(if off == 0.0 { 0.0 } else { off / x });
+            self.step = self.step.max(if off == 0.0 { 0.0 } else { off / x });
         }
+        Ok(())
     }
-    Ok((quality, share, step))
 }
 
 /// Wedin's bound to first order: with more rows than columns an error is magnified by the square of the condition as far as

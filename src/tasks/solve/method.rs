@@ -159,6 +159,8 @@ pub(super) enum End {
 pub(super) struct Quality {
     pub backward_error: f64,
     pub iterations: u32,
+    /// See [`underflow`].
+    pub underflow: f64,
 }
 
 impl Quality {
@@ -166,6 +168,7 @@ impl Quality {
         Quality {
             backward_error: self.backward_error.max(other.backward_error),
             iterations: self.iterations.max(other.iterations),
+            underflow: self.underflow.max(other.underflow),
         }
     }
 }
@@ -346,7 +349,14 @@ pub(super) fn backward_error(norm: f64, r: f64, x: f64, b: f64) -> f64 {
     if r == 0.0 { 0.0 } else { (r / norm) / (x + b / norm) }
 }
 
+/// What x and the `terms` products of the residual may have lost below the smallest number there is, relatively: nothing to
+/// speak of, unless they are nearly that small.
+pub(super) fn underflow(terms: usize, norm: f64, x: f64, b: f64) -> f64 {
+    let least = f64::from_bits(1);
+    if x == 0.0 && b == 0.0 { 0.0 } else { least / x + terms as f64 * least / (norm * x + b) }
+}
+
 /// The bound for a square A.
 pub(super) fn bound(problem: &Problem<'_>, quality: Quality, rcond: f64) -> Option<f64> {
-    condition::forward_error_bound(problem.rows, quality.backward_error, rcond)
+    condition::forward_error_bound(problem.rows, quality.backward_error + quality.underflow, rcond)
 }

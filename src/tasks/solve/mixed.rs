@@ -7,10 +7,10 @@
 
 use std::time::Instant;
 
-use super::direct::{load_scaled, residual};
+use super::direct::residual;
 use super::kernel::{Broken, Op};
-use super::method::{self, End, Form, Means, Problem, Quality, Solved, backward_error};
-use super::scan::{max_abs, power_of_two_scale};
+use super::method::{self, End, Form, Means, Problem, Quality, Solved, backward_error, underflow};
+use super::scan::{load, load_lower, max_abs, power_of_two_scale};
 use super::scratch::Scratch;
 use super::{condition, panel};
 use crate::task::{TaskError, Watch};
@@ -51,7 +51,7 @@ fn solve_in(
     let (d, copies) = panels.split_at_mut(half);
     let d: &mut [f32] = bytemuck::cast_slice_mut(d);
 
-    let (norm, scale) = load_scaled(problem, form, factor, kernel.threads(), NORMS)?;
+    let (norm, scale) = load_scaled(problem, form, factor, kernel.threads())?;
     let broken = match form {
         Form::General => kernel.factor(n, factor, pivots, problem.stage(watch)),
         Form::Symmetric => kernel.cholesky(n, factor, problem.stage(watch)),
@@ -76,7 +76,7 @@ fn solve_in(
             let residual = |x: &[f64], r: &mut [f64]| residual(problem, form, &for_panel, x, r);
             let refined = refine(n, norm, scale, watch, Panel { b, x, r, d }, correct, residual)?;
             converged = refined.is_ok();
-            worst = worst.worst(refined.unwrap_or_else(|steps| Quality { backward_error: 0.0, iterations: steps }));
+            worst = worst.worst(refined.unwrap_or_else(|steps| Quality { iterations: steps, ..Quality::default() }));
         }
         Ok(())
     })?;
@@ -120,6 +120,23 @@ fn stands(
     solve(r)?;
     // A NaN does not stand.
     Ok(condition::sum_abs(r) <= STALL * condition::sum_abs(x))
+}
+
+/// Rounds A, times a power of two that brings it into the range of f32, to `factor`; its norm, and that power.
+fn load_scaled(problem: &Problem<'_>, form: Form, factor: &mut [f32], threads: usize) -> Result<(f64, f64), TaskError> {
+    let n = problem.rows;
+    let mut load_times = |scale: f64| match form {
+        Form::General => load(n, problem.a_order, problem.a, scale, factor, threads),
+        Form::Symmetric => load_lower(n, problem.a, scale, factor, threads),
+    };
+    let norm = load_times(1.0);
+    problem.check_norm(norm)?;
+    if NORMS.contains(&norm) {
+        return Ok((norm, 1.0));
+    }
+    let scale = power_of_two_scale(norm);
+    load_times(scale);
+    Ok((norm, scale))
 }
 
 /// A panel of columns and its working memory: b and x of the same length, r and d at least as long.
@@ -186,6 +203,7 @@ fn refine(
                 column.done = true;
                 let error = backward_error(norm, r, x, column.b);
                 quality.backward_error = quality.backward_error.max(error);
+                quality.underflow = quality.underflow.max(underflow(n, norm, x, column.b));
             } else if r <= column.residual * STALL {
                 column.residual = r;
             } else {

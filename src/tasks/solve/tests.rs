@@ -289,6 +289,46 @@ fn a_reproducible_answer_is_the_same_to_the_bit_whatever_threads_and_addresses()
 }
 
 #[test]
+fn certificates_hold_at_the_ends_of_f64() {
+    let huge = System::random(30, 1, 4).a.into_array2().slice_move(ndarray::s![.., ..7]) * 1e300;
+    let tall = System::new(huge, ndarray::Array1::from_elem(30, 1.0));
+    let certificate = solve(&tall, Choice::Lstsq, 1).unwrap().certificate;
+    assert!(certificate.warning().is_none() && certificate.forward_error_bound.unwrap() < 1e-12, "{certificate:?}");
+    let diagonal = ndarray::Array2::from_diag(&ndarray::array![1e300, 1.0, 1e-300]);
+    for choice in [Choice::Auto, Choice::Lu, Choice::Cholesky, Choice::Triangular, Choice::Lstsq] {
+        let solution = solve(&System::new(diagonal.clone(), ndarray::array![2e300, 2.0, 2e-300]), choice, 1).unwrap();
+        let near = solution.x.as_slice().iter().all(|x| (x - 2.0).abs() < 1e-12);
+        assert!(near && solution.certificate.warning().is_some(), "{choice:?} {solution:?}");
+        // X has no digits there to be right.
+        let solution = solve(&System::new(ndarray::array![[0.7]], ndarray::array![1.5e-323]), choice, 1).unwrap();
+        assert!(solution.certificate.warning().is_some(), "{choice:?} {:?}", solution.certificate);
+    }
+}
+
+#[test]
+fn a_task_of_many_columns_stops_between_their_panels() {
+    let system = System::random(300, 20_000, 3);
+    for choice in [Choice::Lu, Choice::Lstsq, Choice::Triangular] {
+        let triangular = if choice == Choice::Triangular {
+            System::new(ndarray::Array2::<f64>::eye(300), system.b.clone())
+        } else {
+            system.clone()
+        };
+        let (handler, watch) = (handler(), Watch::default());
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| handler.solve(&triangular.by(choice), 1, &watch));
+            while watch.share() < 0.1 && !running.is_finished() {
+                std::thread::yield_now();
+            }
+            watch.cancel();
+            let asked = Instant::now();
+            assert_eq!(running.join().unwrap().unwrap_err(), TaskError::Cancelled, "{choice:?}");
+            assert!(asked.elapsed() < Duration::from_millis(500), "{choice:?} {:?}", asked.elapsed());
+        });
+    }
+}
+
+#[test]
 fn wrong_systems_are_refused_before_they_are_sent_and_the_message_says_where() {
     let refusal = |system: System| system.encode(Format::Binary).unwrap_err().to_string();
     let zeros = |rows, cols| ndarray::Array2::<f64>::zeros((rows, cols));

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod bench;
 mod ffi;
+mod qr;
 mod rows;
 
 use std::cell::Cell;
@@ -19,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 // Nothing of it is named: it makes the linker take MKL.
 use intel_mkl_src as _;
-use lapack_sys::{dgels_, dgetrs_, dpotrs_, sgetrs_, spotrs_};
+use lapack_sys::{dgetrs_, dpotrs_, sgetrs_, spotrs_};
 use ndarray_linalg::{Lapack, MatrixLayout, UPLO};
 
 use self::ffi::{
@@ -346,72 +347,21 @@ impl Kernel {
         assert_eq!(info, 0, "potrs refused an argument");
     }
 
-    /// Minimises ||b - op(S) x|| for the stored rows x cols matrix S = `a` of full rank, and of all such x takes the
-    /// shortest. `b` holds max(rows, cols) numbers a column: B in the first ones, then X. In `a` remains the triangle R
-    /// (upper, if rows >= cols) or L (lower) of the QR or LQ factorisation.
-    ///
-    /// # Errors
-    /// [`Broken`]: the triangle has a zero on its diagonal, or the watch said to stop.
-    pub(in crate::tasks::solve) fn least_squares(
-        &self,
-        op: Op,
-        (rows, cols): (usize, usize),
-        a: &mut [f64],
-        b: &mut [f64],
-        stage: Stage<'_>,
-    ) -> Result<(), Broken> {
-        let height = rows.max(cols);
-        assert!(a.len() == rows * cols && b.len().is_multiple_of(height), "A rows x cols, B max(rows, cols) x nrhs");
-        let (m, n, ldb, nrhs) = (int(rows), int(cols), int(height), int(b.len() / height));
-        let mut info = 0;
-        let job = Job::begin(stage, Factorisation::Qr, rows.min(cols));
-        let mut call = |work: &mut [f64], length: c_int| {
-            // SAFETY: `a` is rows x cols and `b` max(rows, cols) x nrhs, checked above, both exclusively borrowed; `work`
-            // is `length` long, or one long for a query (-1), which touches nothing but its first place.
-            unsafe {
-                dgels_(
-                    &trans(op),
-                    &m,
-                    &n,
-                    &nrhs,
-                    a.as_mut_ptr(),
-                    &m,
-                    b.as_mut_ptr(),
-                    &ldb,
-                    work.as_mut_ptr(),
-                    &length,
-                    &mut info,
-                    1,
-                );
-            }
-            info
-        };
-        let mut best = [0.0];
-        call(&mut best, -1);
-        let mut work = vec![0.0; best[0] as usize];
-        let length = int(work.len());
-        let info = call(&mut work, length);
-        drop(job);
-        // Stopped inside, it goes on with what is left of the factors.
-        stage.watch.check().map_err(Broken::Stopped)?;
-        assert!(info >= 0, "gels refused an argument");
-        // A matrix of zeros is answered without a factorisation and without a word.
-        match (0..rows.min(cols)).position(|i| a[i * (rows + 1)] == 0.0) {
-            Some(zero) => Err(Broken::At(zero as u64 + 1)),
-            None => Ok(()),
-        }
-    }
-
     /// Solves op(T) X = B for a triangle of `a`; `b` holds B, n numbers a column, and then X. Nothing is checked: a zero on
     /// the diagonal gives infinities.
     pub(in crate::tasks::solve) fn triangular_solve(&self, triangle: Triangle, op: Op, a: &[f64], b: &mut [f64]) {
-        let Triangle { upper, n, stride } = triangle;
-        assert!(stride >= n && a.len() >= stride * (n - 1) + n && b.len().is_multiple_of(n), "A n x n, B n x nrhs");
-        let (uplo, order, lda, nrhs, one) =
-            (if upper { UPPER } else { LOWER }, int(n), int(stride), int(b.len() / n), 1);
+        self.substitute(triangle, op, a, b, triangle.n);
+    }
+
+    /// As [`Kernel::triangular_solve`] in the first rows of `b`, whose columns are `height` numbers long.
+    fn substitute(&self, Triangle { upper, n, stride }: Triangle, op: Op, a: &[f64], b: &mut [f64], height: usize) {
+        assert!(stride >= n && a.len() >= stride * (n - 1) + n, "A n x n");
+        assert!(height >= n && b.len().is_multiple_of(height), "B of at least n rows");
+        let (uplo, order, lda, ldb) = (if upper { UPPER } else { LOWER }, int(n), int(stride), int(height));
+        let (nrhs, one) = (int(b.len() / height), 1);
         let (left, not_unit) = (b'L' as c_char, b'N' as c_char);
-        // SAFETY: `a` holds n columns of n numbers, `stride` apart, `b` is n x nrhs, checked above; `b` is exclusively
-        // borrowed, the rest is only read.
+        // SAFETY: `a` holds n columns of n numbers, `stride` apart, `b` nrhs columns of n numbers, `height` apart, checked
+        // above; `b` is exclusively borrowed, the rest is only read.
         unsafe {
             if nrhs == 1 {
                 dtrsv_(&uplo, &trans(op), &not_unit, &order, a.as_ptr(), &lda, b.as_mut_ptr(), &one);
@@ -427,7 +377,7 @@ impl Kernel {
                     a.as_ptr(),
                     &lda,
                     b.as_mut_ptr(),
-                    &order,
+                    &ldb,
                 );
             }
         }

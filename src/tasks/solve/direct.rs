@@ -7,7 +7,7 @@ use super::kernel::{Broken, Kernel, Op};
 use super::method::{self, End, Form, Means, Problem, Quality, Solved, backward_error, underflow};
 use super::scan::{load, load_lower, max_abs};
 use super::scratch::Scratch;
-use super::{condition, panel, scan, small};
+use super::{condition, panel, scan, small, small_cholesky};
 use crate::task::TaskError;
 
 /// A backward error of so many terms is never refined.
@@ -37,19 +37,21 @@ fn solve_in(
     let Means { kernel, watch, .. } = means;
     let n = problem.rows;
     let residual_len = n * panel::columns(problem);
-    let small = form == Form::General && n <= small::max_size() && kernel.threads() == 1;
+    let small = kernel.threads() == 1 && n <= small_size(form);
     let (stride, factor_len) = if small { (small::leading(n), small::storage(n)) } else { (n, n * n) };
     let (factor, pivots, panels) = scratch.parts(factor_len, residual_len + panel::copies_len(problem));
     let (r, copies) = panels.split_at_mut(residual_len);
-    let norm = match (small, form) {
-        (true, _) => load_small(problem, factor, stride),
-        (false, Form::General) => load(n, problem.a_order, problem.a, 1.0, factor, kernel.threads()),
-        (false, Form::Symmetric) => load_lower(n, problem.a, 1.0, factor, kernel.threads()),
+    let norm = match form {
+        Form::General if small => load_small(problem, factor, stride),
+        Form::Symmetric if small => small_cholesky::copy(n, problem.a, 1.0, factor),
+        Form::General => load(n, problem.a_order, problem.a, 1.0, factor, kernel.threads()),
+        Form::Symmetric => load_lower(n, problem.a, 1.0, factor, kernel.threads()),
     };
     problem.check_norm(norm)?;
     let broken = match form {
         Form::General if small => small::lu(n, factor, pivots.exchanges(n)).map(|()| pivots.adopt()),
         Form::General => kernel.factor(n, factor, pivots, problem.stage(watch)),
+        Form::Symmetric if small => small_cholesky::cholesky(n, factor),
         Form::Symmetric => kernel.cholesky(n, factor, problem.stage(watch)),
     };
     let broken = match (broken, form) {
@@ -71,7 +73,7 @@ fn solve_in(
     let factor = &*factor;
     let mut inverse = |op: Op, x: &mut [f64]| match form {
         Form::General => for_panel.solve(op, (n, stride), factor, pivots, x),
-        Form::Symmetric => for_panel.cholesky_solve(n, factor, x),
+        Form::Symmetric => for_panel.cholesky_solve((n, stride), factor, x),
     };
     let mut worst = Quality::default();
     panel::for_each(problem, watch, x, copies, |b, x| {
@@ -99,6 +101,14 @@ fn solve_in(
     })?;
     let bound = method::bound(problem, worst, rcond);
     Ok(End::Solved(Solved { method: form.method(false), quality: worst, rcond, bound, factored }))
+}
+
+/// The largest n that our own factorisation is for.
+fn small_size(form: Form) -> usize {
+    match form {
+        Form::General => small::max_size(),
+        Form::Symmetric => small_cholesky::max_size(),
+    }
 }
 
 /// As [`load`], to columns `stride` numbers apart and with zeros around them.

@@ -192,11 +192,12 @@ impl Kernel {
     }
 
     /// Solves A X = B with the factor of [`Kernel::cholesky`]; `b` holds B, n numbers a column, and then X.
-    pub(in crate::tasks::solve) fn cholesky_solve<T: Real>(&self, n: usize, l: &[T], b: &mut [T]) {
+    /// The factor's columns are `stride` numbers apart.
+    pub(in crate::tasks::solve) fn cholesky_solve<T: Real>(&self, (n, stride): (usize, usize), l: &[T], b: &mut [T]) {
         let nrhs = b.len() / n;
         let mut memory = MemBuffer::new(llt::solve::solve_in_place_scratch::<T>(n, nrhs, self.par));
         llt::solve::solve_in_place(
-            MatRef::from_column_major_slice(l, n, n),
+            MatRef::from_column_major_slice_with_stride(&l[..stride * (n - 1) + n], n, n, stride),
             MatMut::from_column_major_slice_mut(b, n, nrhs),
             self.par,
             MemStack::new(&mut memory),

@@ -212,6 +212,6 @@ pub fn posv(n: usize, a: &mut [f64], b: &mut [f64], threads: usize) -> Result<()
     kernel
         .cholesky(n, a, Stage::unwatched())
         .map_err(|_| TaskError::Invalid("A is not positive definite".to_owned()))?;
-    kernel.cholesky_solve(n, a, b);
+    kernel.cholesky_solve((n, n), a, b);
     Ok(())
 }

@@ -227,7 +227,7 @@ mod tests {
         let mut l = a;
         kernel.cholesky(2, &mut l, Stage::unwatched()).unwrap();
         let mut x = [8.0, 22.0, 4.0, 2.0];
-        kernel.cholesky_solve(2, &l, &mut x);
+        kernel.cholesky_solve((2, 2), &l, &mut x);
         close(&x, &[1.0, 2.0, 1.0, 0.0]);
         let mut r = [8.0, 22.0];
         kernel.symmetric_residual(2, &[4.0, 2.0, 2.0, 10.0], &[1.0, 2.0], &mut r);
@@ -235,7 +235,7 @@ mod tests {
         let mut l = a.map(|v| v as f32);
         kernel.cholesky(2, &mut l, Stage::unwatched()).unwrap();
         let mut x = [8.0_f32, 22.0];
-        kernel.cholesky_solve(2, &l, &mut x);
+        kernel.cholesky_solve((2, 2), &l, &mut x);
         assert!((x[0] - 1.0).abs() < 1e-5 && (x[1] - 2.0).abs() < 1e-5);
         for mut indefinite in [[1.0, 2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0], [-1.0, 0.0, 0.0, 1.0]] {
             assert!(

@@ -66,7 +66,7 @@ fn solve_in(
     let factor = &*factor;
     let mut inverse = |op: Op, d: &mut [f32]| match form {
         Form::General => for_panel.solve(op, (n, n), factor, pivots, d),
-        Form::Symmetric => for_panel.cholesky_solve(n, factor, d),
+        Form::Symmetric => for_panel.cholesky_solve((n, n), factor, d),
     };
     let mut worst = Quality::default();
     let mut converged = true;

@@ -30,6 +30,7 @@ mod params;
 mod scan;
 mod scratch;
 mod small;
+mod small_cholesky;
 mod structure;
 #[cfg(test)]
 mod tests;

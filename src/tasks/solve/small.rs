@@ -27,7 +27,7 @@ const MAX_AVX512: usize = 350;
 const MAX_NARROW: usize = 150;
 
 /// Columns that are factored together: what the widest vector holds, and the granule of the storage.
-const PANEL: usize = 8;
+pub(super) const PANEL: usize = 8;
 
 /// Columns after which the columns before them are exchanged: 24 to 48 are equally fast, 64 is slower from n = 150 on.
 const BLOCK: usize = 32;
@@ -126,12 +126,12 @@ fn exchange(ld: usize, columns: &mut [f64], first: usize, pivots: &[i32]) {
 }
 
 #[inline(always)]
-fn load<S: Simd>(x: &[f64], at: usize) -> S::f64s {
+pub(super) fn load<S: Simd>(x: &[f64], at: usize) -> S::f64s {
     S::as_simd_f64s(&x[at..at + S::F64_LANES]).0[0]
 }
 
 #[inline(always)]
-fn store<S: Simd>(x: &mut [f64], at: usize, vector: S::f64s) {
+pub(super) fn store<S: Simd>(x: &mut [f64], at: usize, vector: S::f64s) {
     S::as_mut_simd_f64s(&mut x[at..at + S::F64_LANES]).0[0] = vector;
 }
 

@@ -337,12 +337,17 @@ impl Kernel {
     }
 
     /// Solves A X = B with the factor of [`Kernel::cholesky`]; `b` holds B, n numbers a column, and then X.
-    pub(in crate::tasks::solve) fn cholesky_solve<T: Real>(&self, n: usize, l: &[T], b: &mut [T]) {
-        assert!(l.len() == n * n && b.len().is_multiple_of(n), "factor n x n, B n x nrhs");
-        let (order, nrhs, mut info) = (int(n), int(b.len() / n), 0);
-        // SAFETY: `l` is n x n, `b` is n x nrhs, checked above; `b` is exclusively borrowed, the rest is only read.
+    /// The factor's columns are `stride` numbers apart.
+    pub(in crate::tasks::solve) fn cholesky_solve<T: Real>(&self, (n, stride): (usize, usize), l: &[T], b: &mut [T]) {
+        assert!(
+            stride >= n && l.len() >= stride * (n - 1) + n && b.len().is_multiple_of(n),
+            "factor n x n, B n x nrhs"
+        );
+        let (order, lda, nrhs, mut info) = (int(n), int(stride), int(b.len() / n), 0);
+        // SAFETY: `l` holds n columns of n numbers, `stride` apart, `b` is n x nrhs, checked above; `b` is exclusively
+        // borrowed, the rest is only read.
         unsafe {
-            (T::POTRS)(&LOWER, &order, &nrhs, l.as_ptr(), &order, b.as_mut_ptr(), &order, &mut info);
+            (T::POTRS)(&LOWER, &order, &nrhs, l.as_ptr(), &lda, b.as_mut_ptr(), &order, &mut info);
         }
         assert_eq!(info, 0, "potrs refused an argument");
     }

@@ -37,7 +37,7 @@ fn solve_in(
     let Means { kernel, watch, .. } = means;
     let n = problem.rows;
     let residual_len = n * panel::columns(problem);
-    let small = kernel.threads() == 1 && n <= small_size(form);
+    let small = n <= small_size(form);
     let (stride, factor_len) = if small { (small::leading(n), small::storage(n)) } else { (n, n * n) };
     let (factor, pivots, panels) = scratch.parts(factor_len, residual_len + panel::copies_len(problem));
     let (r, copies) = panels.split_at_mut(residual_len);

@@ -168,9 +168,8 @@ fn refine(
 ) -> Result<Result<Quality, u32>, TaskError> {
     let Panel { b, x, r, d } = panel;
     let (r, d) = (&mut r[..b.len()], &mut d[..b.len()]);
-    // What LU in f64 leaves, a fifth of sqrt(n) units as measured; dsgesv stops at sqrt(n). With few rows there is no less
-    // than their rounding.
-    let tolerance = (condition::rounding(n) / 5.0).max(condition::rounding(n.min(4)));
+    // What LU in f64 leaves, a fifth of sqrt(n) units as measured; dsgesv stops at sqrt(n), which is as low as few rows get.
+    let tolerance = (condition::rounding(n) / 5.0).max(condition::rounding(n.min(30)));
     let norms = b.chunks_exact(n).map(max_abs);
     let mut columns: Vec<_> = norms.map(|norm| Column { b: norm, residual: norm, done: false }).collect();
     let mut quality = Quality::default();

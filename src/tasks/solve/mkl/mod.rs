@@ -108,7 +108,7 @@ fn start() {
         unsafe {
             mkl_set_progress(hook);
             // The same bits from run to run for the same CPU family and number of threads, whatever the addresses.
-            // Measured: no slower. It can only fail if some other part of the process has used MKL before.
+            // Measured on one thread: no slower. It can only fail if some other part of the process has used MKL before.
             mkl_cbwr_set(CBWR_AUTO);
         }
     });

@@ -43,7 +43,7 @@ fn solve_in(
     let (r, copies) = panels.split_at_mut(residual_len);
     let norm = match form {
         Form::General if small => load_small(problem, factor, stride),
-        Form::Symmetric if small => small_cholesky::copy(n, problem.a, 1.0, factor),
+        Form::Symmetric if small => small_cholesky::copy(n, problem.a, factor),
         Form::General => load(n, problem.a_order, problem.a, 1.0, factor, kernel.threads()),
         Form::Symmetric => load_lower(n, problem.a, 1.0, factor, kernel.threads()),
     };
@@ -96,7 +96,7 @@ fn solve_in(
         Ok(())
     })?;
     let rcond = condition::reciprocal(n, norm, |transposed, x| {
-        inverse(if transposed { problem.op().transposed() } else { problem.op() }, x);
+        inverse(problem.op_of(transposed), x);
         watch.check()
     })?;
     let bound = method::bound(problem, worst, rcond);

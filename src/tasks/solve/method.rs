@@ -182,6 +182,11 @@ impl Problem<'_> {
         }
     }
 
+    /// [`Problem::op`], or that of the transpose of A.
+    pub(super) fn op_of(&self, transposed: bool) -> Op {
+        if transposed { self.op().transposed() } else { self.op() }
+    }
+
     /// Rows and columns of what is stored, column by column.
     pub(super) fn stored(&self) -> (usize, usize) {
         match self.a_order {

@@ -86,7 +86,7 @@ fn solve_in(
     let mut solve = |transposed: bool, x: &mut [f64]| {
         let d = &mut d[..x.len()];
         d.iter_mut().zip(&*x).for_each(|(d, x)| *d = *x as f32);
-        inverse(if transposed { problem.op().transposed() } else { problem.op() }, d);
+        inverse(problem.op_of(transposed), d);
         x.iter_mut().zip(d).for_each(|(x, d)| *x = f64::from(*d) * scale);
         watch.check()
     };

@@ -35,17 +35,16 @@ pub(super) fn max_size() -> usize {
     MAX_NARROW
 }
 
-/// Copies the symmetric n x n matrix `a`, both of its triangles, times `scale`, into `out`, laid out as [`storage`] says.
-/// Returns its infinity norm without `scale`: NaN or infinite if an element is, or if the sum of a row overflows.
-pub(super) fn copy(n: usize, a: &[f64], scale: f64, out: &mut [f64]) -> f64 {
+/// Copies the symmetric n x n matrix `a`, both of its triangles, into `out`, laid out as [`storage`] says.
+/// Returns its infinity norm: NaN or infinite if an element is, or if the sum of a row overflows.
+pub(super) fn copy(n: usize, a: &[f64], out: &mut [f64]) -> f64 {
     assert!(a.len() == n * n && out.len() == storage(n), "A n x n, a storage for it");
-    Arch::new().dispatch(Copy { n, a, scale, out })
+    Arch::new().dispatch(Copy { n, a, out })
 }
 
 struct Copy<'a> {
     n: usize,
     a: &'a [f64],
-    scale: f64,
     out: &'a mut [f64],
 }
 
@@ -54,8 +53,7 @@ impl WithSimd for Copy<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let Copy { n, a, scale, out } = self;
-        let scale = simd.splat_f64s(scale);
+        let Copy { n, a, out } = self;
         let mut norm = 0.0;
         for (column, out) in a.chunks_exact(n).zip(out.chunks_exact_mut(leading(n))) {
             let mut sums = simd.splat_f64s(0.0);
@@ -63,12 +61,12 @@ impl WithSimd for Copy<'_> {
             let (out, _) = S::as_mut_simd_f64s(out);
             for (out, vector) in out.iter_mut().zip(vectors) {
                 sums = simd.add_f64s(sums, simd.abs_f64s(*vector));
-                *out = simd.mul_f64s(*vector, scale);
+                *out = *vector;
             }
             if !rest.is_empty() {
                 let vector = simd.partial_load_f64s(rest);
                 sums = simd.add_f64s(sums, simd.abs_f64s(vector));
-                out[vectors.len()] = simd.mul_f64s(vector, scale);
+                out[vectors.len()] = vector;
             }
             let sum = simd.reduce_sum_f64s(sums);
             if sum > norm || sum.is_nan() {
@@ -423,17 +421,17 @@ mod tests {
         for n in 1..=70 {
             let mut a = positive(n, 9);
             let mut out = vec![f64::NAN; storage(n)];
-            let (norm, expected) = (copy(n, &a, 0.5, &mut out), scan::norm(n, n, Order::ColMajor, &a));
+            let (norm, expected) = (copy(n, &a, &mut out), scan::norm(n, n, Order::ColMajor, &a));
             assert!((norm - expected).abs() <= 1e-14 * norm, "n = {n}");
             for j in 0..n {
-                assert!(out[j * leading(n)..].iter().zip(&a[j * n..][..n]).all(|(out, a)| *out == a * 0.5));
+                assert!(out[j * leading(n)..].iter().zip(&a[j * n..][..n]).all(|(out, a)| out == a));
             }
             for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
                 a[n * n / 2] = bad;
-                assert!(!copy(n, &a, 1.0, &mut out).is_finite());
+                assert!(!copy(n, &a, &mut out).is_finite());
             }
         }
-        assert_eq!(copy(2, &[1e308; 4], 1.0, &mut [0.0; storage(2)]), f64::INFINITY);
+        assert_eq!(copy(2, &[1e308; 4], &mut [0.0; storage(2)]), f64::INFINITY);
     }
 
     /// The fastest of many runs, paired with the kernel's.

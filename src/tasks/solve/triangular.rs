@@ -50,7 +50,7 @@ fn solve_in(problem: &Problem<'_>, means: Means<'_>, scratch: &mut Scratch, x: &
         Ok(())
     })?;
     let rcond = condition::reciprocal(n, norm, |transposed, x| {
-        inverse(if transposed { problem.op().transposed() } else { problem.op() }, x);
+        inverse(problem.op_of(transposed), x);
         watch.check()
     })?;
     let bound = method::bound(problem, worst, rcond);

@@ -23,6 +23,7 @@
 //! ```
 
 pub mod boss;
+pub mod bridge;
 pub mod broker;
 pub mod cli;
 pub mod command;

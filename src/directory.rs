@@ -17,7 +17,7 @@ pub struct Directory {
 }
 
 /// A live node, as `boss workers` shows it.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, utoipa::ToSchema)]
 pub struct Node {
     /// The worker's id.
     pub id: String,

@@ -20,12 +20,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::{Broker, Connection, Error};
 use crate::directory::{Directory, Node};
-use crate::task::{Blob, Format, Task, TaskError, TaskId, WorkerRef};
+use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError, TaskId, WorkerRef};
 use crate::transport::names;
 use crate::transport::outgoing::Outgoing;
 use crate::wire::TaskHead;
 use pending::Pending;
-pub use ticket::{Handle, Ticket};
+pub use ticket::{Handle, RawTicket, Ticket};
 
 /// How a boss behaves.
 #[derive(Clone, Copy, Debug)]
@@ -260,6 +260,16 @@ impl Boss {
         Ok(self.shared.directory().nodes(Instant::now()))
     }
 
+    /// The workers heard of within their time, without asking them.
+    pub fn nodes(&self) -> Vec<Node> {
+        self.shared.directory().nodes(Instant::now())
+    }
+
+    /// Whether there is a connection to the broker now.
+    pub fn is_connected(&self) -> bool {
+        self.shared.connection.borrow().is_some()
+    }
+
     /// Slots of all the workers heard of: how many small tasks the pool computes at a time. 0 until the first is heard.
     pub fn slots(&self) -> u64 {
         self.shared.directory().nodes(Instant::now()).iter().map(|node| u64::from(node.slots)).sum()
@@ -325,19 +335,20 @@ impl Room<'_> {
         Ok(self.enter(encoded, how))
     }
 
-    fn enter<T: Task>(self, encoded: crate::task::Encoded, how: Submit) -> Ticket<T> {
+    /// Submits a task that is encoded already, under an id of the caller's, for one that hands on what it does not compute
+    /// with. The id names this task and no other; that of a task without an outcome, submitted anew by another boss after
+    /// the first is gone, is right.
+    pub fn submit_encoded(self, id: TaskId, kind: &Kind, encoded: Encoded, how: Submit) -> RawTicket {
         let shared = &self.boss.shared;
-        let id = TaskId::random();
         let wall = how.deadline.map_or(0, |in_time| {
             let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(in_time);
             u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
         });
-        let params = encoded.blob.params.clone();
         let head = TaskHead {
             id,
-            kind: T::KIND.to_string(),
+            kind: kind.to_string(),
             attempt: 0,
-            format: how.format,
+            format: encoded.blob.format,
             deadline_unix_ms: wall,
             flops: encoded.flops,
             payload_bytes: encoded.blob.payload_bytes(),
@@ -360,7 +371,12 @@ impl Room<'_> {
                 shared.fail(id, TaskError::Shutdown);
             }
         }
-        Ticket::new(Handle::new(id, shared), params, answered)
+        RawTicket::new(Handle::new(id, shared), answered)
+    }
+
+    fn enter<T: Task>(self, encoded: Encoded, how: Submit) -> Ticket<T> {
+        let params = encoded.blob.params.clone();
+        Ticket::new(self.submit_encoded(TaskId::random(), &T::KIND, encoded, how), params)
     }
 }
 

@@ -6,47 +6,69 @@ use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 use super::{Answered, Shared};
-use crate::task::{Outcome, Task, TaskError, TaskId};
+use crate::task::{Blob, Outcome, Task, TaskError, TaskId};
 
 /// A task on its way. Dropped, its outcome is not wanted, but the task goes on; [`Ticket::cancel`] stops it.
 pub struct Ticket<T: Task> {
-    handle: Handle,
+    raw: RawTicket,
     /// As they were sent, to read the answer by.
     params: Vec<u8>,
-    answered: oneshot::Receiver<Answered>,
     kind: PhantomData<fn() -> T>,
 }
 
 impl<T: Task> Ticket<T> {
-    pub(super) fn new(handle: Handle, params: Vec<u8>, answered: oneshot::Receiver<Answered>) -> Self {
-        Ticket { handle, params, answered, kind: PhantomData }
+    pub(super) fn new(raw: RawTicket, params: Vec<u8>) -> Self {
+        Ticket { raw, params, kind: PhantomData }
     }
 
     /// The task's id.
     pub fn id(&self) -> TaskId {
-        self.handle.id
+        self.raw.handle.id
     }
 
     /// To cancel the task, or to see how far it is, while [`Ticket::outcome`] waits.
     pub fn handle(&self) -> Handle {
-        self.handle.clone()
+        self.raw.handle.clone()
     }
 
     /// As [`Handle::cancel`].
     pub fn cancel(&self) -> bool {
-        self.handle.cancel()
+        self.raw.handle.cancel()
     }
 
     /// As [`Handle::progress`].
     pub fn progress(&self) -> f64 {
-        self.handle.progress()
+        self.raw.handle.progress()
     }
 
     /// Waits for the one outcome. A boss that was dropped meanwhile gives [`TaskError::Shutdown`].
     pub async fn outcome(self) -> Outcome<T::Answer> {
+        let Outcome { task, result, worker, compute_seconds } = self.raw.outcome().await;
+        let result = result.and_then(|answer| T::decode_answer(&self.params, answer));
+        Outcome { task, result, worker, compute_seconds }
+    }
+}
+
+/// A task on its way whose answer the boss does not read. Dropped, its outcome is not wanted, but the task goes on.
+pub struct RawTicket {
+    handle: Handle,
+    answered: oneshot::Receiver<Answered>,
+}
+
+impl RawTicket {
+    pub(super) fn new(handle: Handle, answered: oneshot::Receiver<Answered>) -> Self {
+        RawTicket { handle, answered }
+    }
+
+    /// To cancel the task, or to see how far it is, while [`RawTicket::outcome`] waits.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits for the one outcome; the answer as the worker sent it, to be read with [`Task::decode_answer`].
+    pub async fn outcome(self) -> Outcome<Blob> {
         let shutdown = || Answered { result: Err(TaskError::Shutdown), worker: None, compute_seconds: 0.0 };
         let Answered { result, worker, compute_seconds } = self.answered.await.unwrap_or_else(|_| shutdown());
-        let result = result.and_then(|answer| T::decode_answer(&self.params, answer));
         Outcome { task: self.handle.id, result, worker, compute_seconds }
     }
 }

@@ -5,7 +5,7 @@
 //! NaN and infinity are read as they are: whether a system may hold them is for the system to say.
 
 mod mtx;
-mod npy;
+pub(crate) mod npy;
 
 use std::fs;
 use std::io::{self, BufWriter, Write};

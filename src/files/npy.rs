@@ -16,8 +16,11 @@ const MAX_HEADER: usize = 4096;
 /// A plain header nests one tuple in one dictionary.
 const MAX_NESTING: usize = 8;
 
-/// The matrix or vector in the bytes of a file.
-pub(super) fn parse(bytes: Bytes) -> Result<Matrix, String> {
+/// The matrix or vector in the bytes of a file; f64 in native byte order are not copied.
+///
+/// # Errors
+/// What is wrong with the bytes, and what to do.
+pub(crate) fn parse(bytes: Bytes) -> Result<Matrix, String> {
     let start = data_start(&bytes)?;
     let header = Header::from_reader(&mut &bytes[..start])
         .map_err(|error| format!("its header is damaged ({error}); save it again with numpy.save"))?;
@@ -118,14 +121,24 @@ fn convert(dtype: &str, data: &[u8]) -> Vec<f64> {
 
 /// Writes f64 in the matrix's order; a vector as a 1-D array.
 pub(super) fn write(mut file: impl Write, matrix: &Matrix) -> io::Result<()> {
+    file.write_all(&header(matrix)?)?;
+    file.write_all(bytemuck::cast_slice(matrix.as_slice()))
+}
+
+/// What comes before the bytes of the matrix.
+///
+/// # Errors
+/// None that a matrix could cause.
+pub(crate) fn header(matrix: &Matrix) -> io::Result<Vec<u8>> {
     let layout = match matrix.order() {
         Order::ColMajor if !matrix.is_vector() => Layout::Fortran,
         _ => Layout::Standard,
     };
     let shape = if matrix.is_vector() { vec![matrix.rows()] } else { vec![matrix.rows(), matrix.cols()] };
     let header = Header { type_descriptor: <f64 as ndarray_npy::WritableElement>::type_descriptor(), layout, shape };
-    header.write(&mut file).map_err(io::Error::other)?;
-    file.write_all(bytemuck::cast_slice(matrix.as_slice()))
+    let mut bytes = Vec::with_capacity(128);
+    header.write(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

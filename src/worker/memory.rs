@@ -39,13 +39,17 @@ impl Memory {
     }
 }
 
-/// 70 % of what the system (or the container) has free now, at least 64 MiB.
+/// 70 % of what is free, at least 64 MiB.
 pub(super) fn default_limit_bytes() -> u64 {
+    (free_bytes() / 10 * 7).max(64 << 20)
+}
+
+/// What the system (or the container) has free now.
+pub fn free_bytes() -> u64 {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
     let host = system.available_memory();
-    let free = system.cgroup_limits().map_or(host, |cgroup| host.min(cgroup.free_memory));
-    (free / 10 * 7).max(64 << 20)
+    system.cgroup_limits().map_or(host, |cgroup| host.min(cgroup.free_memory))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::transport::buffers::Buffers;
 use crate::transport::names;
 use compute::ComputeThreads;
 use memory::Memory;
+pub use memory::free_bytes as free_memory_bytes;
 use registry::Registry;
 use running::Running;
 

@@ -1,0 +1,46 @@
+//! Whether the bridge is alive, and whether its tasks would be computed.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::app::Shared;
+use super::super::problem::Problem;
+
+/// How the bridge is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// Always `ok`.
+    status: &'static str,
+    /// Version of the program.
+    version: &'static str,
+}
+
+const FINE: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
+
+/// The bridge answers.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = Health)))]
+pub(super) async fn healthz() -> Json<Health> {
+    Json(FINE)
+}
+
+/// The bridge is connected to its broker, and takes tasks.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, body = Health),
+    (status = 503, description = "Not now", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn readyz(State(app): State<Shared>) -> Result<Json<Health>, Problem> {
+    if app.stop.is_cancelled() {
+        return Err(Problem::stopping());
+    }
+    if let Some(reason) = app.boss.blocked() {
+        return Err(Problem::busy(5, format!("the broker takes no messages at the moment: {reason}")));
+    }
+    if !app.boss.is_connected() {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return Err(Problem::new(status, "broker", "No connection to the broker", "the bridge is reconnecting"));
+    }
+    Ok(Json(FINE))
+}

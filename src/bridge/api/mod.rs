@@ -1,0 +1,119 @@
+//! The calls: one file for each group of them. Each says of itself what the OpenAPI document has.
+
+// What `utoipa::path` writes names its types by their whole path.
+#![allow(unused_qualifications)]
+
+mod docs;
+mod health;
+mod solve;
+mod workers;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::app::Shared;
+use super::guard;
+use super::problem::Problem;
+
+/// The most that a request may wait.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Rabbitry",
+        description = "Dense systems A X = B solved on a pool of workers, over HTTP.",
+        license(name = "MIT OR Apache-2.0"),
+    ),
+    tags(
+        (name = "tasks", description = "Submit, wait, read, cancel"),
+        (name = "workers", description = "Who computes"),
+        (name = "health", description = "How the bridge is"),
+    ),
+)]
+struct Document;
+
+/// All calls, and their description.
+pub(super) fn calls() -> (Router<Shared>, utoipa::openapi::OpenApi) {
+    let open = OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz));
+    let guarded = OpenApiRouter::new().routes(routes!(solve::solve)).routes(routes!(workers::workers));
+    OpenApiRouter::with_openapi(Document::openapi()).merge(open).merge(guarded).split_for_parts()
+}
+
+/// The whole service.
+pub(super) fn service(app: Shared) -> Router {
+    let (calls, document) = calls();
+    let mut calls = calls.fallback(nothing_here).method_not_allowed_fallback(no_such_method);
+    let _ = document;
+    if let Some(tokens) = &app.options.tokens {
+        calls = calls.layer(axum::middleware::from_fn_with_state(tokens.clone(), guard::check));
+    }
+    if !app.options.cors_origins.is_empty() {
+        calls = calls.layer(cors(&app.options.cors_origins));
+    }
+    let broken = |panic: Box<dyn std::any::Any + Send>| {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(panic = text.unwrap_or("no message"), "a request broke the bridge");
+        Problem::internal("this request met a defect of the bridge; its log says more").into_response()
+    };
+    calls.layer(CatchPanicLayer::custom(broken)).with_state(app)
+}
+
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let origin = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().cloned())
+    };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT])
+        .expose_headers([header::LOCATION, header::RETRY_AFTER])
+}
+
+async fn nothing_here(uri: Uri) -> Problem {
+    Problem::not_found(format!("there is nothing at {}; /docs has what there is", uri.path()))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} has no {method}; /docs has what it has", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "No such method here", detail)
+}
+
+/// The query of a request, or a problem.
+pub(super) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(asked)) => Ok(Asked(asked)),
+            Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
+                Err(Problem::bad_request(error.body_text()).at("query").into_response())
+            }
+            Err(other) => Err(Problem::bad_request(other.body_text()).at("query").into_response()),
+        }
+    }
+}
+
+/// Seconds to wait, as a request says them.
+pub(super) fn wait(seconds: f64) -> Result<Duration, Problem> {
+    let wait = Duration::try_from_secs_f64(seconds).ok().filter(|wait| *wait <= WAIT_MAX);
+    wait.ok_or_else(|| {
+        Problem::bad_request(format!("wait is 0 to {} seconds, not {seconds}", WAIT_MAX.as_secs())).at("wait")
+    })
+}

@@ -1,0 +1,25 @@
+//! What all requests share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Options;
+use super::budget::Budget;
+use super::tasks::Tasks;
+use crate::boss::Boss;
+
+pub(super) struct App {
+    pub boss: Arc<Boss>,
+    pub options: Options,
+    pub budget: Budget,
+    pub tasks: Arc<Tasks>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// No new requests, and no more waiting.
+    pub stop: CancellationToken,
+}
+
+/// As handlers get it.
+pub(super) type Shared = Arc<App>;

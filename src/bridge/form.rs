@@ -1,0 +1,191 @@
+//! A request as a task: the forms of body, and the options that come with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::body::{Incoming, Unread, append};
+use super::budget::{Budget, Reservation};
+use super::kinds::KindForm;
+use super::problem::Problem;
+use crate::boss::Priority;
+use crate::task::{Blob, Encoded, Format, Kind, MAX_PARAMS};
+
+/// Memory for a binary body, in eighths of it: the numbers stay where they were read, and the answer is beside them.
+const BINARY_EIGHTHS: u64 = 10;
+
+/// For a JSON body: its text and the numbers in it, for a moment.
+const JSON_EIGHTHS: u64 = 12;
+
+/// The header with the parameters of a raw payload, base64 of the bytes that docs/protocol.md describes.
+pub(super) const PARAMS_HEADER: &str = "rabbitry-params";
+
+/// The longest of the small text fields of a multipart body.
+const TEXT_FIELD_BYTES: usize = 256;
+
+/// The parts of a multipart body, at most.
+const FIELDS_MAX: usize = 16;
+
+/// Which tasks go first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PriorityForm {
+    Low,
+    #[default]
+    Normal,
+    High,
+}
+
+impl From<PriorityForm> for Priority {
+    fn from(form: PriorityForm) -> Self {
+        match form {
+            PriorityForm::Low => Priority::Low,
+            PriorityForm::Normal => Priority::Normal,
+            PriorityForm::High => Priority::High,
+        }
+    }
+}
+
+/// What is asked of the pool, beside the task itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Wishes {
+    pub priority: Priority,
+    pub deadline: Option<Duration>,
+}
+
+/// A task that was read from a request.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub kind: Kind,
+    pub encoded: Encoded,
+    pub wishes: Wishes,
+    /// The memory it takes.
+    pub reservation: Arc<Reservation>,
+}
+
+/// The forms of body that are read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Form {
+    Json,
+    /// With its boundary.
+    Multipart(String),
+    Raw,
+}
+
+/// One field of a multipart body.
+pub(super) struct Field {
+    pub name: String,
+    pub bytes: Bytes,
+}
+
+impl Field {
+    /// A small field as text.
+    pub(super) fn text(&self) -> Result<&str, Problem> {
+        let text = std::str::from_utf8(&self.bytes).ok().filter(|text| text.len() <= TEXT_FIELD_BYTES);
+        text.map(str::trim).ok_or_else(|| {
+            Problem::bad_request(format!("the part {:?} is no text of up to {TEXT_FIELD_BYTES} bytes", self.name))
+                .at(&*self.name)
+        })
+    }
+}
+
+fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+    let known = "application/json, multipart/form-data and application/x-rabbitry are read";
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
+        return Err(Problem::unsupported(format!("the request has no Content-Type; {known}")).at("Content-Type"));
+    };
+    let text = content_type.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/json" => Ok(Form::Json),
+        "application/x-rabbitry" => Ok(Form::Raw),
+        "multipart/form-data" => multer::parse_boundary(text).map(Form::Multipart).map_err(|error| {
+            Problem::bad_request(format!("the Content-Type is no multipart: {error}")).at("Content-Type")
+        }),
+        _ => Err(Problem::unsupported(format!("a body of type {text:?} is not read; {known}")).at("Content-Type")),
+    }
+}
+
+/// Reads the body of a request as a task of `kind`.
+pub(super) async fn read(
+    kind: &dyn KindForm,
+    headers: &HeaderMap,
+    body: Body,
+    max_bytes: u64,
+    budget: &Budget,
+) -> Result<Submission, Problem> {
+    let form = form(headers);
+    let eighths = if form == Ok(Form::Json) { JSON_EIGHTHS } else { BINARY_EIGHTHS };
+    let incoming = Incoming::new(headers, body, max_bytes, budget, eighths)?;
+    let (encoded, wishes, reservation) = match form {
+        Err(problem) => return Err(incoming.refuse(problem)),
+        Ok(Form::Json) => {
+            let (text, reservation) = incoming.whole().await?;
+            let (encoded, wishes) = kind.read_json(text)?;
+            (encoded, wishes, reservation)
+        }
+        Ok(Form::Raw) => {
+            let params = match raw_params(headers) {
+                Ok(params) => params,
+                Err(problem) => return Err(incoming.refuse(problem)),
+            };
+            let (payload, reservation) = incoming.whole().await?;
+            let blob = Blob { format: Format::Binary, params, payload: vec![payload.into()] };
+            (kind.read_raw(blob)?, Wishes::default(), reservation)
+        }
+        Ok(Form::Multipart(boundary)) => {
+            let (fields, reservation) = multipart(incoming, boundary).await?;
+            let (encoded, wishes) = kind.read_fields(fields)?;
+            (encoded, wishes, reservation)
+        }
+    };
+    let bytes = encoded.blob.payload_bytes().saturating_add(encoded.answer_bytes);
+    reservation.shrink_to(bytes);
+    reservation.grow_to(bytes).map_err(super::body::no_room)?;
+    Ok(Submission { kind: kind.kind(), encoded, wishes, reservation })
+}
+
+/// The parameters of a raw payload.
+pub(super) fn raw_params(headers: &HeaderMap) -> Result<Vec<u8>, Problem> {
+    let wrong = |detail: &str| Problem::bad_request(detail).at(PARAMS_HEADER);
+    let Some(text) = headers.get(PARAMS_HEADER) else {
+        return Err(wrong("application/x-rabbitry needs the header Rabbitry-Params: the parameters in base64"));
+    };
+    let text = text.as_bytes();
+    let params = base64_simd::STANDARD.decode_to_vec(text).ok().filter(|params| params.len() <= MAX_PARAMS);
+    params.ok_or_else(|| wrong("Rabbitry-Params is no base64 of up to 1024 bytes"))
+}
+
+async fn multipart(incoming: Incoming, boundary: String) -> Result<(Vec<Field>, Arc<Reservation>), Problem> {
+    let announced = incoming.remaining_bytes();
+    let (stream, reservation) = incoming.into_stream();
+    let mut parts = multer::Multipart::new(stream, boundary);
+    let mut fields = Vec::new();
+    while let Some(mut part) = parts.next_field().await.map_err(unread)? {
+        if fields.len() == FIELDS_MAX {
+            return Err(Problem::bad_request(format!("more than {FIELDS_MAX} parts")));
+        }
+        let name = part.name().unwrap_or_default().to_owned();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = part.chunk().await.map_err(unread)? {
+            append(&mut bytes, &chunk, announced);
+        }
+        fields.push(Field { name, bytes: bytes.into() });
+    }
+    Ok((fields, reservation))
+}
+
+fn unread(error: multer::Error) -> Problem {
+    if let multer::Error::StreamReadFailed(source) = &error
+        && let Some(unread) =
+            source.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()?.downcast_ref::<Unread>())
+    {
+        return unread.0.clone();
+    }
+    Problem::bad_request(format!("the multipart body is damaged: {error}"))
+}

@@ -1,0 +1,170 @@
+//! What went wrong, as RFC 9457 problem documents (`application/problem+json`).
+//!
+//! The one place where errors of the pool become statuses. Wrong input is 4xx and says what to do; 5xx is for what the
+//! caller can't mend.
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::broker;
+use crate::task::{TaskError, TaskId};
+
+/// The media type of a problem.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
+
+/// A problem document (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// `urn:rabbitry:problem:` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:rabbitry:problem:singular")]
+    kind: String,
+    /// A short name of it, for scripts.
+    #[schema(example = "singular")]
+    code: Cow<'static, str>,
+    /// The same in words.
+    title: Cow<'static, str>,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong here, and what to do about it.
+    detail: String,
+    /// JSON pointer of the field at fault, or the name of the query parameter, header or part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// The task it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<String>,
+    /// Seconds after which to ask again.
+    #[serde(skip)]
+    retry_after: Option<u64>,
+    /// The methods that a path has.
+    #[serde(skip)]
+    allow: Option<HeaderValue>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Problem {
+            kind: format!("urn:rabbitry:problem:{code}"),
+            code: code.into(),
+            title: title.into(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            field: None,
+            task: None,
+            retry_after: None,
+            allow: None,
+        }
+    }
+
+    /// The request itself can't be understood.
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", "The request can't be read", detail)
+    }
+
+    /// The request is understood, and the task in it is wrong.
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The task is wrong in form", detail)
+    }
+
+    pub(super) fn unsupported(detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, "unsupported_media_type", "This form of body is not read", detail)
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such thing", detail)
+    }
+
+    pub(super) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body or the task is too large", detail)
+    }
+
+    /// Not now; again in `seconds`.
+    pub(super) fn busy(seconds: u64, detail: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Problem { retry_after: Some(seconds), ..Self::new(status, "busy", "There is no room at the moment", detail) }
+    }
+
+    pub(super) fn stopping() -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let detail = "the bridge is being stopped; ask again when it is back";
+        Problem { retry_after: Some(5), ..Self::new(status, "stopping", "The bridge is stopping", detail) }
+    }
+
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, "internal", "Something broke inside the bridge", detail)
+    }
+
+    pub(super) fn at(self, field: impl Into<String>) -> Self {
+        Problem { field: Some(field.into()), ..self }
+    }
+
+    pub(super) fn of(self, task: TaskId) -> Self {
+        Problem { task: Some(task.to_string()), ..self }
+    }
+
+    pub(super) fn allowing(self, methods: &HeaderValue) -> Self {
+        Problem { allow: Some(methods.clone()), ..self }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<TaskError> for Problem {
+    fn from(error: TaskError) -> Self {
+        let (status, title) = match &error {
+            TaskError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The task is wrong in form"),
+            TaskError::Singular { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "A is singular"),
+            TaskError::UnknownKind { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "No worker computes this kind"),
+            TaskError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "The task is too large for the worker"),
+            TaskError::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "The deadline has passed"),
+            TaskError::TooManyAttempts { .. } => (StatusCode::BAD_GATEWAY, "The task was lost with its workers"),
+            TaskError::Panicked(_) => (StatusCode::INTERNAL_SERVER_ERROR, "The worker broke on the task"),
+            TaskError::Shutdown => (StatusCode::SERVICE_UNAVAILABLE, "The pool was shut down"),
+            TaskError::Refused(_) => (StatusCode::BAD_GATEWAY, "The broker does not take the task"),
+            TaskError::Cancelled => (StatusCode::CONFLICT, "The task was cancelled"),
+        };
+        let retry_after = matches!(error, TaskError::Shutdown).then_some(5);
+        Problem { retry_after, ..Self::new(status, error.code(), title, error.to_string()) }
+    }
+}
+
+impl From<broker::Error> for Problem {
+    fn from(error: broker::Error) -> Self {
+        let status = if error.is_transient() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_GATEWAY };
+        let retry_after = error.is_transient().then_some(2);
+        Problem {
+            retry_after,
+            ..Self::new(status, "broker", "The broker does not answer as it should", error.to_string())
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        // Strings and numbers: nothing in it can fail.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (self.status(), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(methods) = &self.allow {
+            headers.insert(header::ALLOW, methods.clone());
+        }
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

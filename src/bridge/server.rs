@@ -1,0 +1,162 @@
+//! Connections: accepted within bounds, in TLS or not, each with its limits in time and size, and ended in good order.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// A client has so long for its handshake, and for the head of a request; a connection without one lives no longer.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Headers of a request, at most.
+const HEADERS_MAX: usize = 64;
+
+/// Bytes of head and of what is read ahead of a body. Larger reads are cheaper for large bodies.
+const READ_AHEAD_BYTES: usize = 512 << 10;
+
+/// Bytes of head over HTTP/2.
+const HEAD_BYTES: u32 = 32 << 10;
+
+/// What clients may send ahead over HTTP/2, per request.
+const WINDOW_BYTES: u32 = 1 << 20;
+
+/// Requests at a time on one connection of HTTP/2.
+const STREAMS_MAX: u32 = 64;
+
+/// What is not done so long after the stop is cut off.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// The system may be out of something for a moment: descriptors, as a rule.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// The peer's address, in the extensions of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub SocketAddr);
+
+/// Serves until `stop`, then until the connections have ended.
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    app: Router,
+    connections_max: usize,
+    stop: CancellationToken,
+) {
+    let connections = Arc::new(Semaphore::new(connections_max));
+    let graceful = GracefulShutdown::new();
+    let builder = builder();
+    loop {
+        // Beyond the bound the system keeps them waiting.
+        let next = async {
+            // The semaphore is never closed.
+            let turn = connections.clone().acquire_owned().await.ok();
+            (listener.accept().await, turn)
+        };
+        let Some((accepted, turn)) = stop.run_until_cancelled(next).await else { break };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = Connection { stream, peer, app: app.clone(), builder: builder.clone(), turn };
+                tokio::spawn(connection.run(tls.clone(), graceful.watcher()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(GOODBYE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("cut off connections that did not end in {GOODBYE:?}");
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(READ_AHEAD_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD_PATIENCE)
+        .keep_alive_timeout(HEAD_PATIENCE)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(2 * WINDOW_BYTES);
+    builder
+}
+
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    app: Router,
+    builder: auto::Builder<TokioExecutor>,
+    /// Given back at its end.
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    async fn run(self, tls: Option<TlsAcceptor>, watcher: Watcher) {
+        let Connection { stream, peer, app, builder, turn } = self;
+        // Answers are written whole: there is nothing to wait for.
+        let _ = stream.set_nodelay(true);
+        match tls {
+            None => speak(stream, peer, app, builder, watcher).await,
+            Some(tls) => match tokio::time::timeout(HEAD_PATIENCE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => speak(stream, peer, app, builder, watcher).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
+                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+            },
+        }
+        drop(turn);
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    app: Router,
+    builder: auto::Builder<TokioExecutor>,
+    watcher: Watcher,
+) {
+    let service = app.map_request(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        request.map(axum::body::Body::new)
+    });
+    let service = service.map_err(|never: Infallible| match never {});
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        // A client that goes away in the middle, mostly.
+        tracing::debug!(%peer, error = %error, "a connection ended");
+    }
+}
+
+/// Room for `connections` sockets beside what the process has open anyway: the system's first offer is 1024.
+pub(super) fn raise_descriptor_limit(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let wanted = connections as u64 + 256;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "can't raise the number of open files");
+    }
+}

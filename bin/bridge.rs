@@ -40,9 +40,7 @@ async fn run(cli: BridgeCli) -> Result<u8, String> {
         Some(boss) => boss.map_err(|error: Error| error.to_string())?,
         None => return Ok(exit::INTERRUPTED),
     };
-    if let Some(boss) = bridge.serve(boss, stop).await {
-        boss.close().await;
-    }
+    bridge.serve(boss, stop).await;
     drained.cancel();
     if let Some(pool) = pool {
         let _ = pool.await;

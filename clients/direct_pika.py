@@ -24,7 +24,7 @@ import threading
 import time
 import uuid
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 try:
     import numpy as np
@@ -199,27 +199,38 @@ class Task:
         self.outcome = Outcome(worker, None, fields.block(), body)
 
 
-def await_outcome(task: Task, connection: pika.BlockingConnection, timeout: float) -> Outcome:
-    """Serves pull requests until the outcome is there: whenever a worker dies, another begins anew."""
-    # An exception in the middle of a publish would leave half a frame on the connection, and the task could not be
-    # cancelled over it. So the first Ctrl-C waits for the end of a step; the second does not.
-    interrupted = threading.Event()
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[threading.Event]:
+    """Sets an event at the first Ctrl-C, and leaves the second one as it is.
+
+    An exception in the middle of a publish leaves half a frame on the connection, which then can cancel nothing.
+    """
+    event = threading.Event()
 
     def interrupt(*_: Any) -> None:
-        interrupted.set()
+        event.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if event.is_set():                                 # after the last look at it
+        raise KeyboardInterrupt
+
+
+def await_outcome(task: Task, connection: Any, timeout: float, interrupted: threading.Event) -> Outcome:
+    """Serves pull requests until the outcome is there: whenever a worker dies, another begins anew."""
     give_up = time.monotonic() + timeout
     while task.outcome is None:
+        left = give_up - time.monotonic()
         if interrupted.is_set():
             raise KeyboardInterrupt
-        left = give_up - time.monotonic()
         if left <= 0:
             raise Failure(f"a worker took the task, but there is no answer after {timeout:g} s" if task.pulled else
                           f"no worker took the task in {timeout:g} s: start one, or look into rabbitry.dead")
         connection.process_data_events(time_limit=min(left, 0.1))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     return task.outcome
 
 
@@ -241,16 +252,16 @@ def solve(broker: pika.URLParameters, n: int, nrhs: int, seed: int, timeout: flo
         connection = pika.BlockingConnection(broker)
     except (AMQPConnectionError, OSError) as error:
         raise Failure(f"no broker at {broker.host}:{broker.port} lets us in: {str(error) or repr(error)}") from None
-    with connection:
-        task = Task(connection.channel(), memoryview(numbers).cast("B"), params)
+    with interrupts_deferred() as interrupted, connection:
         started = time.monotonic()
-        task.submit()
+        task = Task(connection.channel(), memoryview(numbers).cast("B"), params)
         try:
-            worker, error, answer_params, answer = await_outcome(task, connection, timeout)
-            seconds = time.monotonic() - started
+            task.submit()
+            worker, error, answer_params, answer = await_outcome(task, connection, timeout, interrupted)
         finally:
             if task.outcome is None:                   # a timeout, Ctrl-C
                 task.cancel()
+        seconds = time.monotonic() - started
 
     if error is not None:
         raise Failure(f"{error} (says {worker})")

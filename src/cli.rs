@@ -353,6 +353,15 @@ pub struct BridgeCli {
     /// Memory for bodies, tasks and answers in all, e.g. 8GiB [default: half of what is free]
     #[arg(long, env = "RABBITRY_MEMORY", value_name = "BYTES")]
     pub memory: Option<ByteSize>,
+    /// The folder of detached tasks and their results [default: ~/.local/state/rabbitry/bridge-PORT]
+    #[arg(long, env = "RABBITRY_SPOOL", value_name = "FOLDER")]
+    pub spool: Option<PathBuf>,
+    /// The most that may lie there
+    #[arg(long, env = "RABBITRY_SPOOL_SIZE", value_name = "BYTES", default_value = "16GiB")]
+    pub spool_size: ByteSize,
+    /// Seconds that a result is kept that nobody reads
+    #[arg(long, env = "RABBITRY_RESULT_TTL", value_name = "SECS", default_value = "3600", value_parser = seconds)]
+    pub result_ttl: Duration,
     /// Connections at a time
     #[arg(long, env = "RABBITRY_MAX_CONNECTIONS", value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
@@ -385,7 +394,18 @@ impl BridgeCli {
             cors_origins: self.cors_origin.iter().map(origin).collect::<Result<_, _>>()?,
             tls: self.tls_cert.clone().zip(self.tls_key.clone()),
             connections_max: self.max_connections as usize,
+            spool: self.spool.clone().or_else(|| self.default_spool()).ok_or("there is no HOME: say --spool FOLDER")?,
+            spool_bytes: self.spool_size.as_u64(),
+            result_ttl: self.result_ttl,
         })
+    }
+
+    /// Where the state of programs belongs; one folder for each port, because two bridges can't share one.
+    fn default_spool(&self) -> Option<PathBuf> {
+        let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")))?;
+        let port = self.listen.rsplit(':').next().unwrap_or_default();
+        Some(state.join("rabbitry").join(format!("bridge-{port}")))
     }
 
     /// What a bridge asks of its boss: the bound on memory is the bridge's own.

@@ -108,6 +108,19 @@ impl Format {
     }
 }
 
+/// Tasks of higher priority are taken first from the work queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// After everything else.
+    Low,
+    /// The default.
+    #[default]
+    Normal,
+    /// Before everything else.
+    High,
+}
+
 /// Bytes in or out of a kind: a small parameter block and the payload.
 #[derive(Clone, Debug, Default)]
 pub struct Blob {

@@ -18,8 +18,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, ones
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::broker::{Broker, Connection, Error};
+use crate::broker::{Broker, Connection, Error, QueueStatus};
 use crate::directory::{Directory, Node};
+pub use crate::task::Priority;
 use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError, TaskId, WorkerRef};
 use crate::transport::names;
 use crate::transport::outgoing::Outgoing;
@@ -53,18 +54,6 @@ pub struct Submit {
     pub priority: Priority,
 }
 
-/// Tasks of higher priority are taken first from the work queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Priority {
-    /// After everything else.
-    Low,
-    /// The default.
-    #[default]
-    Normal,
-    /// Before everything else.
-    High,
-}
-
 impl Priority {
     /// As an AMQP priority; quorum queues call 5 and above high.
     fn level(self) -> u8 {
@@ -80,7 +69,8 @@ impl Priority {
 pub struct Boss {
     shared: Arc<Shared>,
     closing: CancellationToken,
-    supervisor: AbortOnDropHandle<()>,
+    /// `None` once it is closed.
+    supervisor: Mutex<Option<AbortOnDropHandle<()>>>,
     _reaper: AbortOnDropHandle<()>,
 }
 
@@ -204,8 +194,8 @@ impl Boss {
         let work = link::Inputs { queue, words: unsaid };
         let supervisor = tokio::spawn(link::supervise(broker, shared.clone(), first, work, closing.clone()));
         let reaper = tokio::spawn(reap(shared.clone()));
-        let (supervisor, reaper) = (AbortOnDropHandle::new(supervisor), AbortOnDropHandle::new(reaper));
-        Ok(Boss { shared, closing, supervisor, _reaper: reaper })
+        let (supervisor, reaper) = (Some(AbortOnDropHandle::new(supervisor)), AbortOnDropHandle::new(reaper));
+        Ok(Boss { shared, closing, supervisor: Mutex::new(supervisor), _reaper: reaper })
     }
 
     /// The name in its queues, `rabbitry.results.<id>`; after the nth connection `rabbitry.results.<id>.<n>`.
@@ -280,8 +270,26 @@ impl Boss {
     /// # Errors
     /// The broker's.
     pub async fn consumers(&self, kind: &str) -> Result<u64, Error> {
-        let status = self.connection().await?.queue_status(&names::work_queue(kind)).await?;
-        Ok(status.map_or(0, |status| status.consumers))
+        Ok(self.work_queue(kind).await?.1.map_or(0, |status| status.consumers))
+    }
+
+    /// The name of a kind's work queue, and its state if it is there.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn work_queue(&self, kind: &str) -> Result<(String, Option<QueueStatus>), Error> {
+        let name = names::work_queue(kind);
+        let status = self.connection().await?.queue_status(&name).await?;
+        Ok((name, status))
+    }
+
+    /// Messages in the queue of those that nobody could compute.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn dead_letters(&self) -> Result<u64, Error> {
+        let status = self.connection().await?.queue_status(names::DEAD).await?;
+        Ok(status.map_or(0, |status| status.ready))
     }
 
     /// Why the broker does not take messages at the moment (a memory or disk alarm), if so.
@@ -290,15 +298,25 @@ impl Boss {
         connection.blocked().borrow().clone()
     }
 
-    /// Ends everything unanswered with [`TaskError::Shutdown`], tells the workers, deletes this boss's queues.
-    pub async fn close(self) {
+    /// Ends everything unanswered with [`TaskError::Shutdown`], tells the workers, deletes this boss's queues. What is
+    /// submitted from now on ends so, too.
+    pub async fn close(&self) {
         self.closing.cancel();
+        self.abandon_all();
+        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(supervisor) = supervisor {
+            // Bounded: the link's goodbye has a time limit of its own.
+            let _ = supervisor.await;
+        }
+        // Submitted meanwhile; from now on nobody takes them.
+        self.abandon_all();
+    }
+
+    fn abandon_all(&self) {
         let abandoned = self.shared.pending().ids();
         for task in abandoned {
             self.shared.fail(task, TaskError::Shutdown);
         }
-        // Bounded: the link's goodbye has a time limit of its own.
-        let _ = self.supervisor.await;
     }
 
     async fn connection(&self) -> Result<Arc<dyn Connection>, Error> {

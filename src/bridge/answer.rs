@@ -1,10 +1,13 @@
 //! The outcome of a task as a response, in the form that the client accepts.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
+use super::budget::Reservation;
 use super::problem::Problem;
 
 /// The forms that answers have.
@@ -67,11 +70,19 @@ fn fit(range: &str, form: Accept) -> (u8, u16) {
     (exactness, (quality.clamp(0.0, 1.0) * 1000.0) as u16)
 }
 
-/// A response with a binary body and what is said beside it.
-pub(super) fn binary(accept: Accept, pieces: Vec<Bytes>, said: Vec<(&'static str, String)>) -> Response {
+/// A response with a binary body and what is said beside it. It has its memory until it is sent.
+pub(super) fn binary(
+    accept: Accept,
+    pieces: Vec<Bytes>,
+    said: Vec<(&'static str, String)>,
+    reservation: Arc<Reservation>,
+) -> Response {
     let length: usize = pieces.iter().map(Bytes::len).sum();
-    let stream = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
-    let mut response = Body::from_stream(stream).into_response();
+    let pieces = pieces.into_iter().map(move |piece| {
+        let _ = &reservation;
+        Ok::<_, std::io::Error>(piece)
+    });
+    let mut response = Body::from_stream(futures_util::stream::iter(pieces)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(accept.media_type()));
     headers.insert(header::CONTENT_LENGTH, length.into());
@@ -84,20 +95,27 @@ pub(super) fn binary(accept: Accept, pieces: Vec<Bytes>, said: Vec<(&'static str
     response
 }
 
-/// A response with a JSON object of these members.
-pub(super) fn json(status: StatusCode, members: Vec<(&str, Vec<u8>)>) -> Response {
-    let mut text =
-        Vec::with_capacity(members.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>() + 2);
-    text.push(b'{');
-    for (at, (name, value)) in members.into_iter().enumerate() {
-        if at > 0 {
+/// A response with this JSON text.
+pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, Accept::Json.media_type())], text).into_response()
+}
+
+/// A JSON object of these members, each a JSON text.
+pub(super) fn object(members: impl IntoIterator<Item = (&'static str, Vec<u8>)>) -> Vec<u8> {
+    let mut text = vec![b'{'];
+    for (name, value) in members {
+        if text.len() > 1 {
             text.push(b',');
         }
         text.extend_from_slice(format!("\"{name}\":").as_bytes());
+        if text.len() < 64 {
+            // The first is the long one, as a rule: no copy of it.
+            text.reserve_exact(value.len() + 1024);
+        }
         text.extend_from_slice(&value);
     }
     text.push(b'}');
-    (status, [(header::CONTENT_TYPE, Accept::Json.media_type())], text).into_response()
+    text
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::budget::Budget;
+use super::metrics::Metrics;
 use super::tasks::Tasks;
 use crate::boss::Boss;
 
@@ -15,6 +16,8 @@ pub(super) struct App {
     pub options: Options,
     pub budget: Budget,
     pub tasks: Arc<Tasks>,
+    pub metrics: Metrics,
+    pub document: utoipa::openapi::OpenApi,
     /// Where it listens.
     pub address: SocketAddr,
     /// No new requests, and no more waiting.

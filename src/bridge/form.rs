@@ -6,15 +6,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use serde::Deserialize;
-use utoipa::ToSchema;
 
 use super::body::{Incoming, Unread, append};
 use super::budget::{Budget, Reservation};
 use super::kinds::KindForm;
 use super::problem::Problem;
-use crate::boss::Priority;
-use crate::task::{Blob, Encoded, Format, Kind, MAX_PARAMS};
+use crate::task::{Blob, Encoded, Format, MAX_PARAMS, Priority};
 
 /// Memory for a binary body, in eighths of it: the numbers stay where they were read, and the answer is beside them.
 const BINARY_EIGHTHS: u64 = 10;
@@ -31,26 +28,6 @@ const TEXT_FIELD_BYTES: usize = 256;
 /// The parts of a multipart body, at most.
 const FIELDS_MAX: usize = 16;
 
-/// Which tasks go first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum PriorityForm {
-    Low,
-    #[default]
-    Normal,
-    High,
-}
-
-impl From<PriorityForm> for Priority {
-    fn from(form: PriorityForm) -> Self {
-        match form {
-            PriorityForm::Low => Priority::Low,
-            PriorityForm::Normal => Priority::Normal,
-            PriorityForm::High => Priority::High,
-        }
-    }
-}
-
 /// What is asked of the pool, beside the task itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Wishes {
@@ -59,9 +36,8 @@ pub(super) struct Wishes {
 }
 
 /// A task that was read from a request.
-#[derive(Debug)]
 pub(super) struct Submission {
-    pub kind: Kind,
+    pub kind: &'static dyn KindForm,
     pub encoded: Encoded,
     pub wishes: Wishes,
     /// The memory it takes.
@@ -113,7 +89,7 @@ fn form(headers: &HeaderMap) -> Result<Form, Problem> {
 
 /// Reads the body of a request as a task of `kind`.
 pub(super) async fn read(
-    kind: &dyn KindForm,
+    kind: &'static dyn KindForm,
     headers: &HeaderMap,
     body: Body,
     max_bytes: u64,
@@ -147,7 +123,7 @@ pub(super) async fn read(
     let bytes = encoded.blob.payload_bytes().saturating_add(encoded.answer_bytes);
     reservation.shrink_to(bytes);
     reservation.grow_to(bytes).map_err(super::body::no_room)?;
-    Ok(Submission { kind: kind.kind(), encoded, wishes, reservation })
+    Ok(Submission { kind, encoded, wishes, reservation })
 }
 
 /// The parameters of a raw payload.

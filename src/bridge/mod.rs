@@ -10,22 +10,33 @@ mod budget;
 mod form;
 mod guard;
 mod kinds;
+mod metrics;
 mod problem;
+mod rates;
 mod server;
+mod spool;
 mod tasks;
 mod tls;
+mod view;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::boss::Boss;
+use app::App;
+use budget::Budget;
 pub use guard::Tokens;
+use metrics::Metrics;
+use spool::{Found, Spool};
+use tasks::Tasks;
 
 /// How a bridge behaves.
 #[derive(Clone)]
@@ -42,19 +53,12 @@ pub struct Options {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Connections at a time.
     pub connections_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            memory_bytes: 1 << 30,
-            max_body_bytes: 1 << 30,
-            tokens: None,
-            cors_origins: Vec::new(),
-            tls: None,
-            connections_max: 8192,
-        }
-    }
+    /// The folder of detached tasks and their results.
+    pub spool: PathBuf,
+    /// The most that may lie there.
+    pub spool_bytes: u64,
+    /// How long a result is kept that nobody reads.
+    pub result_ttl: Duration,
 }
 
 /// A bridge that listens, and does not answer yet.
@@ -63,6 +67,8 @@ pub struct Bridge {
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     options: Options,
+    spool: Spool,
+    found: Vec<Found>,
 }
 
 impl Bridge {
@@ -78,10 +84,11 @@ impl Bridge {
             }
             _ => format!("can't listen on {listen:?}: {error}; write --listen HOST:PORT"),
         };
+        let (spool, found) = Spool::open(&options.spool, options.spool_bytes).map_err(|error| error.to_string())?;
         server::raise_descriptor_limit(options.connections_max);
         let listener = TcpListener::bind(listen).await.map_err(in_use)?;
         let address = listener.local_addr().map_err(in_use)?;
-        Ok(Bridge { listener, address, tls, options })
+        Ok(Bridge { listener, address, tls, options, spool, found })
     }
 
     /// Where it listens.
@@ -94,20 +101,21 @@ impl Bridge {
         self.address.ip().is_loopback()
     }
 
-    /// Answers until `stop`, then ends in good order and gives the boss back to be closed.
-    pub async fn serve(self, boss: Boss, stop: CancellationToken) -> Option<Boss> {
-        let Bridge { listener, address, tls, options } = self;
+    /// Answers until `stop`, then ends in good order.
+    pub async fn serve(self, boss: Boss, stop: CancellationToken) {
+        let Bridge { listener, address, tls, options, spool, found } = self;
         let boss = Arc::new(boss);
-        let connections_max = options.connections_max;
-        let app = Arc::new(app::App {
-            budget: budget::Budget::new(options.memory_bytes),
-            tasks: Arc::new(tasks::Tasks::new(boss.clone())),
-            boss: boss.clone(),
-            options,
-            address,
-            stop: stop.clone(),
-        });
-        server::serve(listener, tls, api::service(app), connections_max, stop).await;
-        Arc::into_inner(boss)
+        let (connections_max, result_ttl) = (options.connections_max, options.result_ttl);
+        let (metrics, budget) = (Metrics::new(), Budget::new(options.memory_bytes));
+        let tasks = Tasks::new(boss.clone(), spool, budget.clone(), metrics.clone(), result_ttl, stop.clone());
+        let tasks = Arc::new(tasks);
+        tasks.recover(found);
+        let background = [tokio::spawn(tasks.clone().dispatch()), tokio::spawn(tasks.clone().sweep())];
+        let background = background.map(AbortOnDropHandle::new);
+        let (open, guarded, document) = api::calls();
+        let app = Arc::new(App { boss: boss.clone(), options, budget, tasks, metrics, document, address, stop: stop.clone() });
+        server::serve(listener, tls, api::service(app, open, guarded), connections_max, stop).await;
+        drop(background);
+        boss.close().await;
     }
 }

@@ -3,18 +3,22 @@
 // What `utoipa::path` writes names its types by their whole path.
 #![allow(unused_qualifications)]
 
+mod common;
 mod docs;
 mod health;
+mod queues;
 mod solve;
+mod tasks;
 mod workers;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, MatchedPath, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -22,6 +26,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::app::Shared;
 use super::guard;
@@ -45,21 +50,42 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 )]
 struct Document;
 
-/// All calls, and their description.
-pub(super) fn calls() -> (Router<Shared>, utoipa::openapi::OpenApi) {
-    let open = OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz));
-    let guarded = OpenApiRouter::new().routes(routes!(solve::solve)).routes(routes!(workers::workers));
-    OpenApiRouter::with_openapi(Document::openapi()).merge(open).merge(guarded).split_for_parts()
+/// The calls for everybody, those for who has a token, and the description of both.
+pub(super) fn calls() -> (Router<Shared>, Router<Shared>, utoipa::openapi::OpenApi) {
+    let open = OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(docs::openapi));
+    let guarded = OpenApiRouter::new()
+        .routes(routes!(solve::solve))
+        .routes(routes!(tasks::submit, tasks::recent))
+        .routes(routes!(tasks::look, tasks::cancel))
+        .routes(routes!(tasks::events))
+        .routes(routes!(workers::workers))
+        .routes(routes!(queues::queues))
+        .routes(routes!(queues::metrics));
+    let (open, first) = open.split_for_parts();
+    let (guarded, second) = guarded.split_for_parts();
+    let mut document = Document::openapi();
+    document.merge(first);
+    document.merge(second);
+    (open, guarded, document)
 }
 
 /// The whole service.
-pub(super) fn service(app: Shared) -> Router {
-    let (calls, document) = calls();
-    let mut calls = calls.fallback(nothing_here).method_not_allowed_fallback(no_such_method);
-    let _ = document;
-    if let Some(tokens) = &app.options.tokens {
-        calls = calls.layer(axum::middleware::from_fn_with_state(tokens.clone(), guard::check));
-    }
+pub(super) fn service(app: Shared, open: Router<Shared>, guarded: Router<Shared>) -> Router {
+    let guarded = match &app.options.tokens {
+        Some(tokens) => guarded.route_layer(axum::middleware::from_fn_with_state(tokens.clone(), guard::check)),
+        None => guarded,
+    };
+    let page = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
+    let mut calls = open
+        .merge(guarded)
+        .merge(page)
+        .route("/", axum::routing::get(docs::root))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), measure));
     if !app.options.cors_origins.is_empty() {
         calls = calls.layer(cors(&app.options.cors_origins));
     }
@@ -69,6 +95,17 @@ pub(super) fn service(app: Shared) -> Router {
         Problem::internal("this request met a defect of the bridge; its log says more").into_response()
     };
     calls.layer(CatchPanicLayer::custom(broken)).with_state(app)
+}
+
+/// Counts and times a request.
+async fn measure(State(app): State<Shared>, route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    // What matches nothing may be anything.
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    app.metrics.request(method.as_str(), route, response.status().as_u16(), started.elapsed());
+    response
 }
 
 fn cors(origins: &[HeaderValue]) -> CorsLayer {

@@ -1,18 +1,23 @@
 //! One system in, its solution out.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::super::answer::{self, Accept};
+use super::super::answer::Accept;
 use super::super::app::Shared;
+use super::super::kinds::{PartsForm, SolutionForm, SystemForm};
 use super::super::problem::Problem;
-use super::super::tasks::{Answer, Ended, Entry};
-use super::super::{form, kinds};
-use super::{Asked, wait};
+use super::super::tasks::{Entry, Keep};
+use super::super::view::TaskView;
+use super::super::{form, kinds, view};
+use super::tasks::accepted;
+use super::{Asked, common, wait};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -28,9 +33,25 @@ fn patience() -> f64 {
     30.0
 }
 
-/// Solves one system A X = B and waits for it.
-#[utoipa::path(post, path = "/v1/solve", tag = "tasks", params(Wanted), responses(
-    (status = 200),
+/// Solves one system A X = B, and waits for it.
+///
+/// The answer has x in the shape of b, and the proof of how good it is. If it takes longer than `wait`, or the bridge is
+/// stopped, the task goes on by itself: 202 says where it is.
+#[utoipa::path(post, path = "/v1/solve", tag = "tasks", params(Wanted), request_body(content(
+    (SystemForm = "application/json"), (PartsForm = "multipart/form-data"), (Vec<u8> = "application/x-rabbitry"),
+)), responses(
+    (status = 200, description = "The solution", headers(
+        ("rabbitry-task" = String, description = "The task's id"),
+        ("rabbitry-worker" = String, description = "Who computed it"),
+        ("rabbitry-certificate" = String, description = "Binary answers: the certificate, as JSON"),
+        ("rabbitry-shape" = String, description = "Binary answers: rows, or rows and columns with a comma"),
+        ("rabbitry-order" = String, description = "Binary answers: C for row-major, F for column-major"),
+    ), content(
+        (SolutionForm = "application/json"), (Vec<u8> = "application/x-npy"), (Vec<u8> = "application/octet-stream"),
+    )),
+    (status = 202, description = "It takes longer", body = TaskView, headers(("location" = String, description = "The task's URL"))),
+    common::Refused,
+    common::TaskFailed,
 ))]
 pub(super) async fn solve(
     State(app): State<Shared>,
@@ -40,35 +61,46 @@ pub(super) async fn solve(
 ) -> Result<Response, Problem> {
     let patience = wait(wanted.wait)?;
     let accept = Accept::of(&headers)?;
-    let kind = kinds::solve();
-    let task = form::read(kind, &headers, body, app.options.max_body_bytes, &app.budget).await?;
-    let entry = app.tasks.attach(kind, task).await;
-    tokio::select! {
-        ended = entry.ended() => {
-            app.tasks.forget(&entry);
-            respond(&entry, &ended, accept)
-        }
-        () = tokio::time::sleep(patience) => Err(Problem::stopping()),
-        () = app.stop.cancelled() => Err(Problem::stopping()),
+    let task = form::read(kinds::solve(), &headers, body, app.options.max_body_bytes, &app.budget).await?;
+    let abandoned = Abandoned { entry: Some(app.tasks.attach(task).await), app: &app };
+    let Some(entry) = abandoned.entry.clone() else { return Err(Problem::internal("no task")) };
+    let ended = tokio::select! {
+        ended = entry.ended() => Some(ended),
+        () = tokio::time::sleep(patience) => None,
+        () = app.stop.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => match app.tasks.keep(&entry).await? {
+            Keep::Ended(ended) => ended,
+            Keep::Kept => {
+                abandoned.no_more();
+                return Ok(accepted(&entry));
+            }
+        },
+    };
+    abandoned.no_more();
+    app.tasks.remove(&entry).await;
+    view::result(&app, &entry, &ended, accept).await
+}
+
+/// A task whose client may go away, which nobody would know then.
+struct Abandoned<'a> {
+    entry: Option<Arc<Entry>>,
+    app: &'a Shared,
+}
+
+impl Abandoned<'_> {
+    /// It has ended, or somebody knows it.
+    fn no_more(mut self) {
+        self.entry = None;
     }
 }
 
-fn respond(entry: &Entry, ended: &Ended, accept: Accept) -> Result<Response, Problem> {
-    let blob = match &ended.result {
-        Ok(Answer::Here(blob, _)) => blob.clone(),
-        Ok(Answer::Spooled { .. }) => return Err(Problem::stopping()),
-        Err(error) => return Err(Problem::from(error.clone()).of(entry.id)),
-    };
-    let answer = entry.kind.decode(&entry.params, blob).map_err(|error| Problem::from(error).of(entry.id))?;
-    if accept == Accept::Json {
-        let mut members = answer.json()?;
-        members.push(("worker", serde_json::to_vec(&ended.worker.as_ref().map(|w| &w.id)).unwrap_or_default()));
-        members.push(("task", format!("\"{}\"", entry.id).into_bytes()));
-        return Ok(answer::json(StatusCode::OK, members));
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.app.tasks.abandon(&entry);
+        }
     }
-    let mut said = answer.headers();
-    said.push(("rabbitry-task", entry.id.to_string()));
-    said.extend(ended.worker.as_ref().map(|worker| ("rabbitry-worker", worker.id.clone())));
-    let pieces = if accept == Accept::Npy { answer.into_npy()? } else { answer.into_raw() };
-    Ok(answer::binary(accept, pieces, said))
 }

@@ -4,6 +4,8 @@ mod solve;
 
 use bytes::Bytes;
 
+pub(super) use solve::{PartsForm, SolutionForm, SystemForm};
+
 use super::form::{Field, Wishes};
 use super::problem::Problem;
 use crate::task::{Blob, Encoded, Kind, TaskError};

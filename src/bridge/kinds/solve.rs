@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
+use utoipa::ToSchema;
 
-use super::super::form::{Field, PriorityForm, Wishes};
+use super::super::form::{Field, Wishes};
 use super::super::problem::Problem;
 use super::{AnswerForm, KindForm};
 use crate::files;
-use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError};
-use crate::tasks::solve::{How, Matrix, Order, Solution, System};
+use crate::task::{Blob, Encoded, Format, Kind, Priority, Task, TaskError};
+use crate::tasks::solve::{Certificate, Choice, How, JsonError, Matrix, Order, Solution, System};
 
 pub(super) struct Solve;
 
@@ -22,8 +23,16 @@ impl KindForm for Solve {
     }
 
     fn read_json(&self, text: Vec<u8>) -> Result<(Encoded, Wishes), Problem> {
-        let _ = text;
-        Err(Problem::unsupported("not yet"))
+        let (system, wished) = System::from_json(text).map_err(|JsonError { field, reason }| {
+            let problem = Problem::bad_request(format!("not the JSON form of a system: {reason}"));
+            match field {
+                Some(field) => problem.at(field),
+                None => problem,
+            }
+        })?;
+        let deadline = wished.deadline_ms.map(Duration::from_millis);
+        let wishes = Wishes { priority: wished.priority.unwrap_or_default(), deadline };
+        Ok((system.encode(Format::Binary)?, wishes))
     }
 
     fn read_fields(&self, fields: Vec<Field>) -> Result<(Encoded, Wishes), Problem> {
@@ -40,7 +49,7 @@ impl KindForm for Solve {
                 "b" => b = Some(npy(field)?),
                 "method" => how.method = word(&field)?,
                 "reproducible" => how.reproducible = flag(&field)?,
-                "priority" => wishes.priority = word::<PriorityForm>(&field)?.into(),
+                "priority" => wishes.priority = word(&field)?,
                 "deadline_ms" => wishes.deadline = Some(milliseconds(&field)?),
                 _ => {
                     let known = "a, b, method, reproducible, priority and deadline_ms are known";
@@ -57,8 +66,7 @@ impl KindForm for Solve {
     }
 
     fn read_raw(&self, blob: Blob) -> Result<Encoded, Problem> {
-        let _ = blob;
-        Err(Problem::unsupported("not yet"))
+        Ok(System::from_blob(blob)?.encode(Format::Binary)?)
     }
 
     fn decode(&self, task_params: &[u8], answer: Blob) -> Result<Box<dyn AnswerForm>, TaskError> {
@@ -96,7 +104,9 @@ fn milliseconds(field: &Field) -> Result<Duration, Problem> {
 
 impl AnswerForm for Solution {
     fn json(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Problem> {
-        todo!()
+        let text = |text: Result<Vec<u8>, serde_json::Error>| text.map_err(|error| Problem::internal(error.to_string()));
+        let x = text(serde_json::to_vec(&self.x))?;
+        Ok(vec![("x", x), ("certificate", text(serde_json::to_vec(&self.certificate))?)])
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
@@ -119,4 +129,91 @@ impl AnswerForm for Solution {
     fn into_raw(self: Box<Self>) -> Vec<Bytes> {
         vec![self.x.into_bytes()]
     }
+}
+
+/// A matrix in JSON: a list of rows, a list of numbers for a vector, or an object with the base64 of its raw bytes.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)]
+pub(in super::super) enum MatrixForm {
+    /// Rows.
+    Rows(Vec<Vec<f64>>),
+    /// A vector.
+    Vector(Vec<f64>),
+    /// Raw little-endian numbers.
+    Base64(Base64Form),
+}
+
+/// A matrix as the base64 of its raw bytes.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+pub(in super::super) struct Base64Form {
+    /// Rows and columns, or the length of a vector.
+    #[schema(example = json!([2, 2]), min_items = 1, max_items = 2)]
+    shape: Vec<u64>,
+    /// `<f8` or `<f4`.
+    #[schema(example = "<f8", pattern = "^<f[48]$")]
+    dtype: String,
+    /// C for rows one after another, F for columns.
+    #[schema(example = "C", default = "C", pattern = "^[CF]$", required = false)]
+    order: Option<String>,
+    /// Standard base64 with padding, no line breaks.
+    data: String,
+}
+
+/// A system A X = B.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"a": [[4.0, 1.0], [2.0, 3.0]], "b": [1.0, 2.0]}))]
+#[allow(dead_code)]
+pub(in super::super) struct SystemForm {
+    /// A, square unless the method is lstsq.
+    a: MatrixForm,
+    /// B, a vector or a matrix of as many rows as A.
+    b: MatrixForm,
+    #[schema(required = false)]
+    method: Option<Choice>,
+    /// The same bits from every worker of the same version.
+    #[schema(required = false)]
+    reproducible: Option<bool>,
+    #[schema(required = false)]
+    priority: Option<Priority>,
+    /// Milliseconds from now after which nobody wants the answer.
+    #[schema(required = false, minimum = 1)]
+    deadline_ms: Option<u64>,
+}
+
+/// A system A X = B, in parts.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub(in super::super) struct PartsForm {
+    /// `a.npy`, as `numpy.save` writes it.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/x-npy")]
+    a: Vec<u8>,
+    /// `b.npy`.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/x-npy")]
+    b: Vec<u8>,
+    #[schema(required = false)]
+    method: Option<Choice>,
+    #[schema(required = false)]
+    reproducible: Option<bool>,
+    #[schema(required = false)]
+    priority: Option<Priority>,
+    #[schema(required = false, minimum = 1)]
+    deadline_ms: Option<u64>,
+}
+
+/// A solution.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code)]
+pub(in super::super) struct SolutionForm {
+    /// X, in the shape of B.
+    x: MatrixForm,
+    certificate: Certificate,
+    /// Who computed it.
+    worker: Option<String>,
+    /// The task's id.
+    #[schema(example = "00112233445566778899aabbccddeeff")]
+    task: Option<String>,
 }

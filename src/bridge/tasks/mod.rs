@@ -1,169 +1,171 @@
 //! The tasks that the bridge knows, from their submission until nobody wants to know of them any more.
 //!
 //! An *attached* task lives as long as the request that waits for it. A *detached* one is in the spool before its id is
-//! given away, and survives a restart.
+//! given away: it survives a restart, and waits on disk, not in memory, until the pool has room for it.
+//!
+//! Invariants: a task has one outcome; what was answered with 202 is in the spool until its result was read, has expired
+//! or was deleted.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+mod detached;
+mod entry;
+mod table;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::budget::Reservation;
+use super::budget::{Budget, Reservation};
 use super::form::Submission;
-use super::kinds::KindForm;
+use super::metrics::Metrics;
+use super::problem::Problem;
+use super::spool::Spool;
 use crate::boss::{Boss, Handle, RawTicket, Submit};
-use crate::task::{Blob, Encoded, Format, TaskError, TaskId, WorkerRef};
+use crate::task::{Blob, TaskError, TaskId};
+pub(super) use entry::{Answer, Ended, Entry, Phase};
+use entry::{Birth, Kept};
+use table::Table;
 
-/// One task.
-pub(super) struct Entry {
-    pub id: TaskId,
-    pub kind: &'static dyn KindForm,
-    /// By which its answer is read.
-    pub params: Vec<u8>,
-    pub created: Timestamp,
-    /// Its place in the order of submission.
-    pub number: u64,
-    phase: watch::Sender<Phase>,
-}
-
-/// How far it is.
-#[derive(Clone)]
-pub(super) enum Phase {
-    /// In the spool; it has not been sent yet.
-    Waiting,
-    /// With the pool.
-    Sent(Handle),
-    /// It has its outcome.
-    Ended(Arc<Ended>),
-}
-
-/// The outcome of a task.
-pub(super) struct Ended {
-    pub at: Timestamp,
-    pub result: Result<Answer, TaskError>,
-    pub worker: Option<WorkerRef>,
-    pub compute_seconds: f64,
-    /// When it was read first.
-    pub read: OnceLock<Instant>,
-}
-
-/// Where an answer is.
-pub(super) enum Answer {
-    /// In memory, with the room that it takes there.
-    Here(Blob, Arc<Reservation>),
-    /// In the spool.
-    Spooled { format: Format, params: Vec<u8>, payload_bytes: u64 },
-}
-
-impl Entry {
-    /// What it is doing now.
-    pub(super) fn phase(&self) -> Phase {
-        self.phase.borrow().clone()
-    }
-
-    /// Waits for its outcome.
-    pub(super) async fn ended(&self) -> Arc<Ended> {
-        let mut phase = self.phase.subscribe();
-        loop {
-            if let Phase::Ended(ended) = &*phase.borrow_and_update() {
-                return ended.clone();
-            }
-            // The entry holds the sender.
-            let _ = phase.changed().await;
-        }
-    }
-
-    /// Ends it if it has not ended yet; false if it has.
-    fn end(&self, ended: Ended) -> bool {
-        self.phase.send_if_modified(|phase| {
-            let open = !matches!(phase, Phase::Ended(_));
-            if open {
-                *phase = Phase::Ended(Arc::new(ended));
-            }
-            open
-        })
-    }
-}
+/// A result that was read stays so long, for a client whose connection broke in the middle.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// All of them.
 pub(super) struct Tasks {
     boss: Arc<Boss>,
+    spool: Spool,
+    budget: Budget,
+    metrics: Metrics,
+    result_ttl: Duration,
     table: Mutex<Table>,
+    /// Something waits to be sent.
+    waiting: Notify,
+    /// The bridge is going down: tasks that end for that reason go on after the next start.
+    stop: CancellationToken,
 }
 
-#[derive(Default)]
-struct Table {
-    entries: HashMap<TaskId, Arc<Entry>>,
-    /// By their numbers.
-    order: BTreeMap<u64, TaskId>,
-    last_number: u64,
+/// What [`Tasks::keep`] came to.
+pub(super) enum Keep {
+    /// It is in the spool.
+    Kept,
+    /// It had ended before it was.
+    Ended(Arc<Ended>),
 }
 
 impl Tasks {
-    pub(super) fn new(boss: Arc<Boss>) -> Self {
-        Tasks { boss, table: Mutex::default() }
+    pub(super) fn new(
+        boss: Arc<Boss>,
+        spool: Spool,
+        budget: Budget,
+        metrics: Metrics,
+        result_ttl: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        Tasks { boss, spool, budget, metrics, result_ttl, table: Mutex::default(), waiting: Notify::new(), stop }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
+        // Its methods leave it whole: a panic elsewhere does not spoil it.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands a task to the pool whose client waits for it.
-    pub(super) async fn attach(self: &Arc<Self>, kind: &'static dyn KindForm, task: Submission) -> Arc<Entry> {
-        let Submission { encoded, wishes, reservation, .. } = task;
+    pub(super) async fn attach(self: &Arc<Self>, task: Submission) -> Arc<Entry> {
+        let Submission { kind, encoded, wishes, reservation } = task;
         let id = TaskId::random();
-        let params = encoded.blob.params.clone();
+        let deadline = wishes.deadline.and_then(|in_time| Timestamp::now().checked_add(in_time).ok());
+        let birth = Birth { priority: wishes.priority, deadline, ..Birth::new(id, kind, &encoded) };
         let how = Submit { format: encoded.blob.format, deadline: wishes.deadline, priority: wishes.priority };
-        let ticket = self.send(id, kind, encoded, how).await;
-        let entry = self.enter(id, kind, params, Timestamp::now(), Phase::Sent(ticket.handle()));
-        tokio::spawn(attend(entry.clone(), ticket, reservation));
-        entry
-    }
-
-    async fn send(&self, id: TaskId, kind: &dyn KindForm, encoded: Encoded, how: Submit) -> RawTicket {
         let room = self.boss.reserve(encoded.blob.payload_bytes(), encoded.answer_bytes).await;
-        room.submit_encoded(id, &kind.kind(), encoded, how)
+        let ticket = room.submit_encoded(id, &kind.kind(), encoded.clone(), how);
+        let entry = self.table().enter(birth, Phase::Sent(ticket.handle()), Kept::Not(Some(encoded)));
+        self.metrics.submitted(kind);
+        tokio::spawn(self.clone().attend(entry.clone(), ticket, reservation));
+        entry
     }
 
-    fn enter(
-        &self,
-        id: TaskId,
-        kind: &'static dyn KindForm,
-        params: Vec<u8>,
-        created: Timestamp,
-        phase: Phase,
-    ) -> Arc<Entry> {
-        let mut table = self.table();
-        table.last_number += 1;
-        let number = table.last_number;
-        let entry = Arc::new(Entry { id, kind, params, created, number, phase: watch::Sender::new(phase) });
-        table.entries.insert(id, entry.clone());
-        table.order.insert(number, id);
-        entry
+    /// Waits for the outcome of a task that was sent, and puts it where it belongs.
+    async fn attend(self: Arc<Self>, entry: Arc<Entry>, ticket: RawTicket, reservation: Arc<Reservation>) {
+        let outcome = ticket.outcome().await;
+        if !entry.is_kept() {
+            let answer = outcome.result.clone().map(|blob| {
+                reservation.shrink_to(blob.payload_bytes());
+                Answer::Here(blob, reservation.clone())
+            });
+            if entry.end_unless_kept(Ended::made(&outcome, answer)) {
+                return self.metrics.ended(&entry);
+            }
+        }
+        // Of the bridge, not of the task: it goes on after the next start.
+        if !(outcome.result.as_ref().err() == Some(&TaskError::Shutdown) && self.stop.is_cancelled()) {
+            self.finish(&entry, outcome, reservation).await;
+        }
     }
 
     /// The task of this id.
     pub(super) fn find(&self, id: TaskId) -> Option<Arc<Entry>> {
-        self.table().entries.get(&id).cloned()
+        self.table().find(id)
+    }
+
+    /// Tasks, the newest first, below this number.
+    pub(super) fn recent(&self, before: Option<u64>, limit: usize, wanted: impl Fn(&Entry) -> bool) -> Vec<Arc<Entry>> {
+        self.table().recent(before, limit, wanted)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.table().len()
+    }
+
+    /// How many detached ones wait in the spool.
+    pub(super) fn waiting(&self) -> usize {
+        self.table().waiting()
+    }
+
+    /// Bytes in the spool.
+    pub(super) fn spool_bytes(&self) -> u64 {
+        self.spool.bytes()
+    }
+
+    /// Ends a task; false if it has its outcome already.
+    pub(super) async fn cancel(&self, entry: &Entry) -> bool {
+        match entry.phase() {
+            Phase::Ended(_) => false,
+            Phase::Sent(handle) => handle.cancel(),
+            Phase::Waiting => self.end_waiting(entry, TaskError::Cancelled).await,
+        }
+    }
+
+    /// Its client is gone, and nobody else knows it.
+    pub(super) fn abandon(&self, entry: &Entry) {
+        if let Phase::Sent(handle) = entry.phase() {
+            Handle::cancel(&handle);
+        }
+        self.table().remove(entry);
+    }
+
+    /// The answer of a task that has one, read from where it is.
+    pub(super) async fn answer(&self, entry: &Entry, answer: &Answer) -> Result<(Blob, Arc<Reservation>), Problem> {
+        match answer {
+            Answer::Here(blob, reservation) => Ok((blob.clone(), reservation.clone())),
+            Answer::Spooled { format, params, payload_bytes } => {
+                // Once as it lies on disk, once as it is written.
+                let reserved = self.budget.reserve(payload_bytes.saturating_mul(2));
+                let reservation = Arc::new(reserved.map_err(super::body::no_room)?);
+                let payload = self.spool.answer(entry.id()).await.map_err(|error| detached::problem(&error).of(entry.id()))?;
+                Ok((Blob { format: *format, params: params.clone(), payload: vec![payload] }, reservation))
+            }
+        }
     }
 
     /// Nobody wants to know of it any more.
-    pub(super) fn forget(&self, entry: &Entry) {
-        let mut table = self.table();
-        table.entries.remove(&entry.id);
-        table.order.remove(&entry.number);
+    pub(super) async fn remove(&self, entry: &Entry) {
+        self.table().remove(entry);
+        if entry.is_kept()
+            && let Err(error) = self.spool.remove(entry.id()).await
+        {
+            tracing::warn!(%error, task = %entry.id(), "a task is still in the spool");
+        }
     }
-}
-
-/// Waits for the outcome of an attached task.
-async fn attend(entry: Arc<Entry>, ticket: RawTicket, reservation: Arc<Reservation>) {
-    let outcome = ticket.outcome().await;
-    let result = outcome.result.map(|blob| {
-        reservation.shrink_to(blob.payload_bytes());
-        Answer::Here(blob, reservation)
-    });
-    let (worker, compute_seconds) = (outcome.worker, outcome.compute_seconds);
-    entry.end(Ended { at: Timestamp::now(), result, worker, compute_seconds, read: OnceLock::new() });
 }

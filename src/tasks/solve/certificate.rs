@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::task::TaskError;
 
 /// How an answer was computed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// LU with partial pivoting in f64. Code 1.
@@ -62,7 +62,7 @@ impl fmt::Display for Method {
 
 /// The proof that comes with an answer. Norms are infinity norms; A and B are those of the task, not a copy in another
 /// precision.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Certificate {
     /// The method whose answer this is.
     pub method: Method,

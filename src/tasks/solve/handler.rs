@@ -77,20 +77,9 @@ impl SolveHandler {
     }
 
     fn run_json(&self, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError> {
-        let system = json::read_task(&one_piece(task.payload))?;
+        let system = System::from_blob(task)?;
         system.check_shapes()?;
         let params = system.params();
-        if !task.params.is_empty() {
-            let said = TaskParams::from_bytes(&task.params)?;
-            let shape = |params: TaskParams| (params.m, params.n, params.nrhs);
-            if shape(said) != shape(params) {
-                return Err(TaskError::Invalid(format!(
-                    "the parameters say (m, n, nrhs) = {:?}, the JSON has {:?}",
-                    shape(said),
-                    shape(params)
-                )));
-            }
-        }
         let solution = self.solve(&system, threads, watch)?;
         let payload = vec![json::write_answer(&solution)?.into()];
         let answer = answer_params(params, solution.certificate);
@@ -175,7 +164,8 @@ fn plan_json(params: &[u8], payload_bytes: u64) -> Result<Shape, TaskError> {
         let shape = Shape { m, n, nrhs, reproducible: how.reproducible, memory_bytes: 0 };
         (shape, numbers, working_bytes(m, n, nrhs), json::answer_bytes(n, nrhs))
     };
-    // The text; the numbers read, twice while their vector moves to a larger place; the rest of the run; the answer.
+    // The text; the numbers read and, where base64 is decoded in a text that others hold too, its copy; the rest of the
+    // run; the answer.
     shape.memory_bytes =
         payload_bytes.saturating_add(numbers.saturating_mul(16)).saturating_add(working).saturating_add(answer);
     Ok(shape)

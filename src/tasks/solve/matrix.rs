@@ -159,6 +159,18 @@ impl Matrix {
         }
     }
 
+    /// The numbers as raw little-endian bytes in another order, or a copy of those there are.
+    pub(super) fn bytes_in(&self, order: Order) -> Bytes {
+        if self.order == order || self.rows <= 1 || self.cols <= 1 {
+            return self.clone().into_bytes();
+        }
+        let view = self.view();
+        f64_into_bytes(match order {
+            Order::RowMajor => view.iter().copied().collect(),
+            Order::ColMajor => view.t().iter().copied().collect(),
+        })
+    }
+
     /// Two matrices, column-major, from one run of numbers: `rows * cols` of the first, the rest for the second.
     pub(super) fn pair(
         rows: usize,

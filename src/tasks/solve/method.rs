@@ -26,7 +26,7 @@ const MIXED_WIDTH: usize = 24;
 const PARALLEL_PANEL: usize = 1 << 22;
 
 /// Which method to use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice {
     /// What A looks like decides: substitution if it is triangular, Cholesky if it is symmetric with a positive

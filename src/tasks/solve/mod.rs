@@ -1,7 +1,7 @@
 //! `solve`: dense systems A X = B in f64, any number of right-hand sides; least squares where A is not square.
 //!
 //! [`System`] is what one submits, [`Solution`] what comes back, [`SolveHandler`] computes. Layouts of parameters and
-//! payload are in `params.rs`, the JSON form in `json.rs`. Imports only [`crate::task`]; of the two kernels, MKL is named
+//! payload are in `params.rs`, the JSON form in `json/`. Imports only [`crate::task`]; of the two kernels, MKL is named
 //! in `mkl/` alone and faer in `faer.rs` alone.
 //!
 //! Invariants: a 200 MB A is not copied between a caller's array and the payload, nor between the payload and LAPACK;
@@ -42,6 +42,7 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
 pub use self::certificate::{Certificate, Method};
 pub use self::handler::{SolveHandler, gesv, posv};
+pub use self::json::{Base64, JsonError, Wishes};
 pub use self::matrix::{Matrix, Order};
 pub use self::method::{Choice, How};
 use self::params::{AnswerParams, TaskParams};
@@ -143,6 +144,47 @@ impl System {
         Err(TaskError::Invalid(problem))
     }
 
+    /// Reads the blob of a task, in either form. Binary numbers are not copied if they lie aligned, a text not unless
+    /// somebody else holds it and it has base64. Shapes are checked where there are parameters; else, and numbers in
+    /// any case, that is for [`System::check`].
+    ///
+    /// # Errors
+    /// [`TaskError::Invalid`] if it is not the blob of such a task.
+    pub fn from_blob(blob: Blob) -> Result<System, TaskError> {
+        let said = match (blob.format, blob.params.is_empty()) {
+            (Format::Json, true) => None,
+            _ => Some(TaskParams::from_bytes(&blob.params)?),
+        };
+        match (blob.format, said) {
+            (Format::Binary, Some(said)) => {
+                said.check_payload(blob.payload_bytes())?;
+                let TaskParams { m, n, nrhs, a_order, b_order, b_is_vector, how } = said;
+                let [a, b] = split_payload(blob.payload, m * n * 8);
+                let a = Matrix::from_bytes(m, n, a_order, a)?;
+                let b = Matrix::from_bytes(m, nrhs, b_order, b)?;
+                Ok(System { a, b: if b_is_vector { b.into_vector()? } else { b }, how })
+            }
+            (_, said) => {
+                let system = json::read_task(one_piece(blob.payload))?;
+                let shape = |params: TaskParams| (params.m, params.n, params.nrhs);
+                let has = shape(system.params());
+                match said.map(shape).filter(|said| *said != has) {
+                    None => Ok(system),
+                    Some(said) => {
+                        let reason = format!("the parameters say (m, n, nrhs) = {said:?}, the JSON has {has:?}");
+                        Err(TaskError::Invalid(reason))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The parameters that travel with the task, as [`Task::encode`] gives them, of a system that passes
+    /// [`System::check`].
+    pub fn to_params(&self) -> Vec<u8> {
+        self.params().to_bytes()
+    }
+
     fn params(&self) -> TaskParams {
         TaskParams {
             m: self.a.rows(),
@@ -153,6 +195,47 @@ impl System {
             b_is_vector: self.b.is_vector(),
             how: self.how,
         }
+    }
+}
+
+impl Solution {
+    /// The answer to the task of these parameters (see [`System::to_params`]), X in the order that B had; as
+    /// [`Task::decode_answer`] takes it.
+    ///
+    /// # Errors
+    /// [`TaskError::Invalid`] if X is not that task's in shape, or not finite, or the certificate is none.
+    pub fn to_blob(&self, task_params: &[u8], format: Format) -> Result<Blob, TaskError> {
+        let asked = TaskParams::from_bytes(task_params)?;
+        self.check(asked)?;
+        let TaskParams { n, nrhs, b_order: order, b_is_vector: is_vector, .. } = asked;
+        let answer = AnswerParams { n, nrhs, order, is_vector, certificate: self.certificate.clone() };
+        let params = answer.to_bytes();
+        // A foreign worker may list more methods, or a longer setting, than the parameters hold.
+        if AnswerParams::from_bytes(&params).as_ref() != Ok(&answer) {
+            let reason = "the certificate does not fit into an answer: \"tried\" is too long, or \"reproducible\"";
+            return Err(TaskError::Invalid(reason.to_owned()));
+        }
+        let payload = match format {
+            Format::Json => json::write_answer(self)?.into(),
+            Format::Binary => self.x.bytes_in(order),
+        };
+        Ok(Blob { format, params, payload: vec![payload] })
+    }
+
+    fn check(&self, asked: TaskParams) -> Result<(), TaskError> {
+        self.certificate.check()?;
+        let (x, TaskParams { n, nrhs, b_is_vector, .. }) = (&self.x, asked);
+        if (x.rows(), x.cols(), x.is_vector()) != (n, nrhs, b_is_vector) {
+            let kind = |is_vector| if is_vector { "a vector, " } else { "" };
+            return Err(TaskError::Invalid(format!(
+                "the answer is {}{} x {}, not {}{n} x {nrhs}",
+                kind(x.is_vector()),
+                x.rows(),
+                x.cols(),
+                kind(b_is_vector)
+            )));
+        }
+        method::check_finite("X", n, nrhs, x.order(), x.as_slice())
     }
 }
 
@@ -185,22 +268,30 @@ impl Task for System {
         let asked = TaskParams::from_bytes(task)?;
         let payload = one_piece(answer.payload);
         let solution = match answer.format {
-            Format::Json => json::read_answer(&payload)?,
+            Format::Json => json::read_answer(payload)?,
             Format::Binary => {
                 let AnswerParams { n, nrhs, order, is_vector, certificate } = AnswerParams::from_bytes(&answer.params)?;
                 let x = Matrix::from_bytes(n, nrhs, order, payload)?;
                 Solution { x: if is_vector { x.into_vector()? } else { x }, certificate }
             }
         };
-        solution.certificate.check()?;
-        let x = &solution.x;
-        if (x.rows(), x.cols(), x.is_vector()) != (asked.n, asked.nrhs, asked.b_is_vector) {
-            let (n, nrhs) = (asked.n, asked.nrhs);
-            return Err(TaskError::Invalid(format!("the answer is {} x {}, not {n} x {nrhs}", x.rows(), x.cols())));
-        }
-        method::check_finite("X", x.rows(), x.cols(), x.order(), x.as_slice())?;
+        solution.check(asked)?;
         Ok(solution)
     }
+}
+
+/// A payload of two matrices, the first of them `first` bytes long; not copied if it is one piece or those two.
+fn split_payload(pieces: Vec<Bytes>, first: usize) -> [Bytes; 2] {
+    match <[Bytes; 2]>::try_from(pieces) {
+        Ok(pieces) if pieces[0].len() == first => pieces,
+        Ok(pieces) => split_whole(one_piece(pieces.into()), first),
+        Err(pieces) => split_whole(one_piece(pieces), first),
+    }
+}
+
+fn split_whole(mut whole: Bytes, first: usize) -> [Bytes; 2] {
+    let rest = whole.split_off(first);
+    [whole, rest]
 }
 
 /// The pieces as one; copied only if there are several.

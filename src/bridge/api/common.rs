@@ -1,0 +1,85 @@
+//! Answers that many calls have in common, for the OpenAPI document.
+#![allow(dead_code)]
+
+use utoipa::IntoResponses;
+
+use super::super::problem::Problem;
+
+/// What any call with a body, or with an id, may say no with.
+#[derive(IntoResponses)]
+pub(super) enum Refused {
+    /// The request can't be read
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(#[to_schema] Problem),
+    /// No token, or a wrong one
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] Problem),
+    /// No such form of answer
+    #[response(status = 406, content_type = "application/problem+json")]
+    NotAcceptable(#[to_schema] Problem),
+    /// The body came too slowly
+    #[response(status = 408, content_type = "application/problem+json")]
+    TooSlow(#[to_schema] Problem),
+    /// The body, or the task, is too large
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] Problem),
+    /// This form of body is not read
+    #[response(status = 415, content_type = "application/problem+json")]
+    Unsupported(#[to_schema] Problem),
+    /// The task is wrong, or its A is singular
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(#[to_schema] Problem),
+    /// A defect
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(#[to_schema] Problem),
+    /// There is no room at the moment: ask again after `Retry-After` seconds
+    #[response(status = 503, content_type = "application/problem+json")]
+    Busy(#[to_schema] Problem),
+    /// The spool of detached tasks is full
+    #[response(status = 507, content_type = "application/problem+json")]
+    Full(#[to_schema] Problem),
+}
+
+/// What a task may fail with.
+#[derive(IntoResponses)]
+pub(super) enum TaskFailed {
+    /// The task was cancelled
+    #[response(status = 409, content_type = "application/problem+json")]
+    Cancelled(#[to_schema] Problem),
+    /// The task was lost with its workers, or the broker does not take it
+    #[response(status = 502, content_type = "application/problem+json")]
+    Lost(#[to_schema] Problem),
+    /// The deadline has passed
+    #[response(status = 504, content_type = "application/problem+json")]
+    Late(#[to_schema] Problem),
+}
+
+/// What a call without a body may say no with.
+#[derive(IntoResponses)]
+pub(super) enum Denied {
+    /// The request can't be read
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(#[to_schema] Problem),
+    /// No token, or a wrong one
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] Problem),
+}
+
+/// There is no such task.
+#[derive(IntoResponses)]
+pub(super) enum Missing {
+    /// There is no such task: it was never here, or its result was read or has expired
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(#[to_schema] Problem),
+}
+
+/// The broker does not answer.
+#[derive(IntoResponses)]
+pub(super) enum NoBroker {
+    /// The broker refuses what was asked
+    #[response(status = 502, content_type = "application/problem+json")]
+    Refuses(#[to_schema] Problem),
+    /// No connection to the broker at the moment
+    #[response(status = 503, content_type = "application/problem+json")]
+    Lost(#[to_schema] Problem),
+}

@@ -1,0 +1,199 @@
+//! One task: what it is, how far it is, and what came of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::super::budget::Reservation;
+use super::super::kinds::KindForm;
+use crate::boss::{Handle, Priority};
+use crate::task::{Blob, Encoded, Format, Outcome, TaskError, TaskId, WorkerRef};
+
+/// One task.
+pub(in super::super) struct Entry {
+    pub birth: Birth,
+    /// Its place in the order of submission.
+    pub number: u64,
+    phase: watch::Sender<Phase>,
+    kept: Mutex<Kept>,
+}
+
+/// What is known of a task from the start.
+pub(in super::super) struct Birth {
+    pub id: TaskId,
+    pub kind: &'static dyn KindForm,
+    /// By which its answer is read.
+    pub params: Vec<u8>,
+    pub format: Format,
+    pub flops: u64,
+    pub payload_bytes: u64,
+    pub answer_bytes: u64,
+    pub created: Timestamp,
+    pub deadline: Option<Timestamp>,
+    pub priority: Priority,
+    /// By which a repeated submission is known.
+    pub key: Option<String>,
+}
+
+impl Birth {
+    pub(super) fn new(id: TaskId, kind: &'static dyn KindForm, task: &Encoded) -> Self {
+        Birth {
+            id,
+            kind,
+            params: task.blob.params.clone(),
+            format: task.blob.format,
+            flops: task.flops,
+            payload_bytes: task.blob.payload_bytes(),
+            answer_bytes: task.answer_bytes,
+            created: Timestamp::now(),
+            deadline: None,
+            priority: Priority::default(),
+            key: None,
+        }
+    }
+}
+
+/// Whether a task is in the spool.
+pub(super) enum Kept {
+    Yes,
+    /// No; the task itself, as long as it has not ended.
+    Not(Option<Encoded>),
+}
+
+/// How far it is.
+#[derive(Clone)]
+pub(in super::super) enum Phase {
+    /// In the spool; it has not been sent yet.
+    Waiting,
+    /// With the pool.
+    Sent(Handle),
+    /// It has its outcome.
+    Ended(Arc<Ended>),
+}
+
+/// The outcome of a task.
+pub(in super::super) struct Ended {
+    pub at: Timestamp,
+    pub result: Result<Answer, TaskError>,
+    pub worker: Option<WorkerRef>,
+    pub compute_seconds: f64,
+    /// When it was read first.
+    pub read: OnceLock<Instant>,
+}
+
+impl Ended {
+    /// Just now, by nobody.
+    pub(super) fn new(result: Result<Answer, TaskError>) -> Self {
+        Ended { at: Timestamp::now(), result, worker: None, compute_seconds: 0.0, read: OnceLock::new() }
+    }
+
+    /// Just now, by the worker of an outcome.
+    pub(super) fn made(outcome: &Outcome<Blob>, answer: Result<Answer, TaskError>) -> Self {
+        Ended { worker: outcome.worker.clone(), compute_seconds: outcome.compute_seconds, ..Self::new(answer) }
+    }
+}
+
+/// Where an answer is.
+pub(in super::super) enum Answer {
+    /// In memory, with the room that it takes there.
+    Here(Blob, Arc<Reservation>),
+    /// In the spool.
+    Spooled { format: Format, params: Vec<u8>, payload_bytes: u64 },
+}
+
+impl Entry {
+    pub(super) fn new(birth: Birth, number: u64, phase: Phase, kept: Kept) -> Self {
+        Entry { birth, number, phase: watch::Sender::new(phase), kept: Mutex::new(kept) }
+    }
+
+    pub(in super::super) fn id(&self) -> TaskId {
+        self.birth.id
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is in the spool.
+    pub(in super::super) fn is_kept(&self) -> bool {
+        matches!(*self.kept(), Kept::Yes)
+    }
+
+    /// The task itself, if it is neither in the spool nor ended.
+    pub(super) fn task(&self) -> Option<Encoded> {
+        match &*self.kept() {
+            Kept::Yes => None,
+            Kept::Not(task) => task.clone(),
+        }
+    }
+
+    /// It is in the spool now, unless it has ended before.
+    pub(super) fn keep(&self) -> Result<(), Arc<Ended>> {
+        let mut kept = self.kept();
+        if let Phase::Ended(ended) = self.phase() {
+            return Err(ended);
+        }
+        *kept = Kept::Yes;
+        Ok(())
+    }
+
+    /// What it is doing now.
+    pub(in super::super) fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    /// Its phases from now on.
+    pub(in super::super) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Waits for its outcome.
+    pub(in super::super) async fn ended(&self) -> Arc<Ended> {
+        let mut phase = self.phase.subscribe();
+        loop {
+            if let Phase::Ended(ended) = &*phase.borrow_and_update() {
+                return ended.clone();
+            }
+            // The entry holds the sender.
+            let _ = phase.changed().await;
+        }
+    }
+
+    /// Sends it if it still waits: `send` gives it to the pool.
+    pub(super) fn sent<T>(&self, send: impl FnOnce() -> (T, Handle)) -> Option<T> {
+        let mut sent = None;
+        self.phase.send_if_modified(|phase| {
+            let waits = matches!(phase, Phase::Waiting);
+            if waits {
+                let (ticket, handle) = send();
+                (*phase, sent) = (Phase::Sent(handle), Some(ticket));
+            }
+            waits
+        });
+        sent
+    }
+
+    /// Ends it if it has not ended yet; false if it has.
+    pub(super) fn end(&self, ended: Ended) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let open = !matches!(phase, Phase::Ended(_));
+            if open {
+                *phase = Phase::Ended(Arc::new(ended));
+            }
+            open
+        })
+    }
+
+    /// Ends a task that is not in the spool; false if it is there by now.
+    pub(super) fn end_unless_kept(&self, ended: Ended) -> bool {
+        let mut kept = self.kept();
+        if matches!(*kept, Kept::Yes) {
+            return false;
+        }
+        *kept = Kept::Not(None);
+        self.end(ended);
+        true
+    }
+}

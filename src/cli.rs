@@ -392,6 +392,7 @@ impl BridgeCli {
             max_body_bytes: self.max_body.as_u64(),
             tokens: self.token_file.as_deref().map(bridge::Tokens::read).transpose()?,
             cors_origins: self.cors_origin.iter().map(origin).collect::<Result<_, _>>()?,
+            insecure: self.insecure,
             tls: self.tls_cert.clone().zip(self.tls_key.clone()),
             connections_max: self.max_connections as usize,
             spool: self.spool.clone().or_else(|| self.default_spool()).ok_or("there is no HOME: say --spool FOLDER")?,

@@ -109,7 +109,9 @@ impl Format {
 }
 
 /// Tasks of higher priority are taken first from the work queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, utoipa::ToSchema, bincode::Encode, bincode::Decode,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// After everything else.

@@ -1,6 +1,5 @@
 //! What all requests share.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -18,8 +17,6 @@ pub(super) struct App {
     pub tasks: Arc<Tasks>,
     pub metrics: Metrics,
     pub document: utoipa::openapi::OpenApi,
-    /// Where it listens.
-    pub address: SocketAddr,
     /// No new requests, and no more waiting.
     pub stop: CancellationToken,
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -78,13 +78,33 @@ impl Metrics {
         let gauges = Gauges::default();
         registry.register("tasks_submitted", "Tasks that were accepted", submitted.clone());
         registry.register("tasks_ended", "Tasks that have their outcome", ended.clone());
-        registry.register_with_unit("compute", "Time in handlers, on the workers' clocks", Unit::Seconds, compute_seconds.clone());
+        registry.register_with_unit(
+            "compute",
+            "Time in handlers, on the workers' clocks",
+            Unit::Seconds,
+            compute_seconds.clone(),
+        );
         registry.register("http_requests", "Requests answered", requests.clone());
-        registry.register_with_unit("http_request", "From the head of a request to that of its answer", Unit::Seconds, request_seconds.clone());
+        registry.register_with_unit(
+            "http_request",
+            "From the head of a request to that of its answer",
+            Unit::Seconds,
+            request_seconds.clone(),
+        );
         registry.register("tasks", "Tasks the bridge knows now", gauges.tasks.clone());
-        registry.register_with_unit("memory", "Memory taken by bodies, tasks and answers", Unit::Bytes, gauges.memory_bytes.clone());
+        registry.register_with_unit(
+            "memory",
+            "Memory taken by bodies, tasks and answers",
+            Unit::Bytes,
+            gauges.memory_bytes.clone(),
+        );
         registry.register_with_unit("memory_limit", "The most of it", Unit::Bytes, gauges.memory_limit_bytes.clone());
-        registry.register_with_unit("spool", "Detached tasks and results on disk", Unit::Bytes, gauges.spool_bytes.clone());
+        registry.register_with_unit(
+            "spool",
+            "Detached tasks and results on disk",
+            Unit::Bytes,
+            gauges.spool_bytes.clone(),
+        );
         registry.register("workers", "Live workers", gauges.workers.clone());
         registry.register("slots", "Slots of the live workers", gauges.slots.clone());
         registry.register("slots_busy", "Of these in use", gauges.slots_busy.clone());

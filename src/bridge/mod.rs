@@ -49,6 +49,8 @@ pub struct Options {
     pub tokens: Option<Tokens>,
     /// Web pages of these origins may use it from a browser.
     pub cors_origins: Vec<HeaderValue>,
+    /// Let everybody in who can reach it, without a token.
+    pub insecure: bool,
     /// Certificate and key.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Connections at a time.
@@ -88,6 +90,12 @@ impl Bridge {
         server::raise_descriptor_limit(options.connections_max);
         let listener = TcpListener::bind(listen).await.map_err(in_use)?;
         let address = listener.local_addr().map_err(in_use)?;
+        if !address.ip().is_loopback() && options.tokens.is_none() && !options.insecure {
+            return Err(format!(
+                "{address} can be reached from other machines: say who may with --token-file FILE, or that everybody may with \
+                 --insecure"
+            ));
+        }
         Ok(Bridge { listener, address, tls, options, spool, found })
     }
 
@@ -96,14 +104,10 @@ impl Bridge {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
     }
 
-    /// Whether only this machine can reach it.
-    pub fn is_local(&self) -> bool {
-        self.address.ip().is_loopback()
-    }
-
     /// Answers until `stop`, then ends in good order.
     pub async fn serve(self, boss: Boss, stop: CancellationToken) {
-        let Bridge { listener, address, tls, options, spool, found } = self;
+        tracing::info!(url = self.url(), spool = %self.options.spool.display(), "listening; the calls are described at /docs");
+        let Bridge { listener, tls, options, spool, found, .. } = self;
         let boss = Arc::new(boss);
         let (connections_max, result_ttl) = (options.connections_max, options.result_ttl);
         let (metrics, budget) = (Metrics::new(), Budget::new(options.memory_bytes));
@@ -113,7 +117,7 @@ impl Bridge {
         let background = [tokio::spawn(tasks.clone().dispatch()), tokio::spawn(tasks.clone().sweep())];
         let background = background.map(AbortOnDropHandle::new);
         let (open, guarded, document) = api::calls();
-        let app = Arc::new(App { boss: boss.clone(), options, budget, tasks, metrics, document, address, stop: stop.clone() });
+        let app = Arc::new(App { boss: boss.clone(), options, budget, tasks, metrics, document, stop: stop.clone() });
         server::serve(listener, tls, api::service(app, open, guarded), connections_max, stop).await;
         drop(background);
         boss.close().await;

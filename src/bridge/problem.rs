@@ -3,8 +3,6 @@
 //! The one place where errors of the pool become statuses. Wrong input is 4xx and says what to do; 5xx is for what the
 //! caller can't mend.
 
-use std::borrow::Cow;
-
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -21,13 +19,13 @@ pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 pub(super) struct Problem {
     /// `urn:rabbitry:problem:` and the code.
     #[serde(rename = "type")]
-    #[schema(example = "urn:rabbitry:problem:singular")]
-    kind: String,
+    #[schema(value_type = String, example = "urn:rabbitry:problem:singular")]
+    kind: Box<str>,
     /// A short name of it, for scripts.
     #[schema(example = "singular")]
-    code: Cow<'static, str>,
+    code: &'static str,
     /// The same in words.
-    title: Cow<'static, str>,
+    title: &'static str,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
@@ -35,30 +33,28 @@ pub(super) struct Problem {
     detail: String,
     /// JSON pointer of the field at fault, or the name of the query parameter, header or part.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    #[schema(value_type = Option<String>)]
+    field: Option<Box<str>>,
     /// The task it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<String>,
+    #[schema(value_type = Option<String>)]
+    task: Option<Box<str>>,
     /// Seconds after which to ask again.
     #[serde(skip)]
-    retry_after: Option<u64>,
-    /// The methods that a path has.
-    #[serde(skip)]
-    allow: Option<HeaderValue>,
+    retry_after: Option<u32>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Problem {
-            kind: format!("urn:rabbitry:problem:{code}"),
-            code: code.into(),
-            title: title.into(),
+            kind: format!("urn:rabbitry:problem:{code}").into(),
+            code,
+            title,
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
             task: None,
             retry_after: None,
-            allow: None,
         }
     }
 
@@ -86,7 +82,7 @@ impl Problem {
     }
 
     /// Not now; again in `seconds`.
-    pub(super) fn busy(seconds: u64, detail: impl Into<String>) -> Self {
+    pub(super) fn busy(seconds: u32, detail: impl Into<String>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Problem { retry_after: Some(seconds), ..Self::new(status, "busy", "There is no room at the moment", detail) }
     }
@@ -102,16 +98,12 @@ impl Problem {
         Self::new(status, "internal", "Something broke inside the bridge", detail)
     }
 
-    pub(super) fn at(self, field: impl Into<String>) -> Self {
+    pub(super) fn at(self, field: impl Into<Box<str>>) -> Self {
         Problem { field: Some(field.into()), ..self }
     }
 
     pub(super) fn of(self, task: TaskId) -> Self {
-        Problem { task: Some(task.to_string()), ..self }
-    }
-
-    pub(super) fn allowing(self, methods: &HeaderValue) -> Self {
-        Problem { allow: Some(methods.clone()), ..self }
+        Problem { task: Some(task.to_string().into()), ..self }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -158,9 +150,6 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if let Some(methods) = &self.allow {
-            headers.insert(header::ALLOW, methods.clone());
         }
         if self.status() == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

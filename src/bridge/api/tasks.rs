@@ -70,7 +70,8 @@ pub(super) async fn submit(
 }
 
 fn key(value: &HeaderValue) -> Result<String, Problem> {
-    let legal = |key: &&str| (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let legal =
+        |key: &&str| (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     value.to_str().ok().filter(legal).map(str::to_owned).ok_or_else(|| {
         Problem::bad_request("an Idempotency-Key is 1 to 255 visible ASCII characters").at("Idempotency-Key")
     })
@@ -93,9 +94,11 @@ pub(super) struct Patience {
 }
 
 fn find(app: &App, id: &str) -> Result<Arc<Entry>, Problem> {
-    let id: TaskId = id.parse().map_err(|error: crate::task::TaskError| Problem::bad_request(error.to_string()).at("id"))?;
+    let id: TaskId =
+        id.parse().map_err(|error: crate::task::TaskError| Problem::bad_request(error.to_string()).at("id"))?;
     app.tasks.find(id).ok_or_else(|| {
-        let detail = format!("there is no task {id} here: it was never submitted, or its result was read or has expired");
+        let detail =
+            format!("there is no task {id} here: it was never submitted, or its result was read or has expired");
         Problem::not_found(detail).of(id)
     })
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::form::{Field, Wishes};
@@ -104,7 +104,8 @@ fn milliseconds(field: &Field) -> Result<Duration, Problem> {
 
 impl AnswerForm for Solution {
     fn json(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Problem> {
-        let text = |text: Result<Vec<u8>, serde_json::Error>| text.map_err(|error| Problem::internal(error.to_string()));
+        let text =
+            |text: Result<Vec<u8>, serde_json::Error>| text.map_err(|error| Problem::internal(error.to_string()));
         let x = text(serde_json::to_vec(&self.x))?;
         Ok(vec![("x", x), ("certificate", text(serde_json::to_vec(&self.certificate))?)])
     }

@@ -3,13 +3,9 @@
 //! Bytes come from outside (a disk may lie): decoding never panics and never allocates more than [`RECORD_MAX_BYTES`].
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
-use bincode::de::Decoder;
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
 
 use super::error::SpoolError;
-use crate::boss::Priority;
-use crate::task::{Format, TaskError, TaskId, WorkerRef};
+use crate::task::{Format, Priority, TaskError, TaskId, WorkerRef};
 
 /// The version of the record's layout. A change of any field raises it.
 pub const VERSION: u16 = 1;
@@ -106,31 +102,6 @@ impl Record {
         self.outcome.as_ref().map_or(self.task.payload_bytes, |outcome| outcome.payload_bytes)
     }
 }
-
-// By hand because `boss` knows nothing of byte layouts; as bincode derives it for an enum.
-impl bincode::Encode for Priority {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        let index: u32 = match self {
-            Priority::Low => 0,
-            Priority::Normal => 1,
-            Priority::High => 2,
-        };
-        index.encode(encoder)
-    }
-}
-
-impl<Context> bincode::Decode<Context> for Priority {
-    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        match u32::decode(decoder)? {
-            0 => Ok(Priority::Low),
-            1 => Ok(Priority::Normal),
-            2 => Ok(Priority::High),
-            other => Err(DecodeError::OtherString(format!("there is no priority {other}"))),
-        }
-    }
-}
-
-bincode::impl_borrow_decode!(Priority);
 
 /// The head of a `.task`: frame and record.
 ///

@@ -38,7 +38,9 @@ impl Tasks {
             Some(Idempotency { key, fingerprint }) => match self.table().claim(key, *fingerprint, id) {
                 Known::New => Some(Claim { tasks: self, key, task: id }),
                 Known::Task(entry) => return Ok((entry, true)),
-                Known::Coming => return Err(conflict("the first request with this Idempotency-Key is still on its way")),
+                Known::Coming => {
+                    return Err(conflict("the first request with this Idempotency-Key is still on its way"));
+                }
                 Known::Other(other) => return Err(other_task(other)),
             },
         };
@@ -309,13 +311,16 @@ fn fingerprint(task: &Submission) -> u64 {
 }
 
 fn conflict(detail: &str) -> Problem {
-    Problem::new(StatusCode::CONFLICT, "conflict", "Not while another request does the same", detail).at("Idempotency-Key")
+    Problem::new(StatusCode::CONFLICT, "conflict", "Not while another request does the same", detail)
+        .at("Idempotency-Key")
 }
 
 fn other_task(other: TaskId) -> Problem {
     let detail = "another task was submitted with this Idempotency-Key; take a new key for a new task";
     let title = "The key belongs to another task";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail).at("Idempotency-Key").of(other)
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail)
+        .at("Idempotency-Key")
+        .of(other)
 }
 
 /// What the spool could not do.

@@ -153,7 +153,8 @@ impl Tasks {
                 // Once as it lies on disk, once as it is written.
                 let reserved = self.budget.reserve(payload_bytes.saturating_mul(2));
                 let reservation = Arc::new(reserved.map_err(super::body::no_room)?);
-                let payload = self.spool.answer(entry.id()).await.map_err(|error| detached::problem(&error).of(entry.id()))?;
+                let payload =
+                    self.spool.answer(entry.id()).await.map_err(|error| detached::problem(&error).of(entry.id()))?;
                 Ok((Blob { format: *format, params: params.clone(), payload: vec![payload] }, reservation))
             }
         }

@@ -32,8 +32,8 @@ test-faer: tools ## the kernel suite on the pure-Rust kernel, without MKL
 bench: setup ## the benchmarks (criterion; the report is in target/criterion)
 	@cargo bench --locked $(FEATURES)
 
-memory: tools mkl ## the peak memory of one large solution by LU and by the mixed method, against the size of A
-	@cargo test --locked $(FEATURES) --release --lib peak_memory -- --ignored --nocapture
+memory: tools mkl ## the peak memory of one large solution by LU and by the mixed method, against the size of A, and of reading JSON
+	@cargo test --locked $(FEATURES) --release --lib peak_memory -- --ignored --nocapture --test-threads=1
 
 # Not part of `setup`: only `cargo bench --bench versus` wants them, and it says what is missing and goes on without.
 baselines: ## NumPy and Eigen into target/baselines, for `cargo bench --bench versus` to compare with

@@ -36,11 +36,12 @@ async fn run(cli: BridgeCli) -> Result<u8, String> {
             (broker.clone(), Some(tokio::spawn(worker::run(broker, handlers, pool, drained.clone()))))
         }
     };
+    let launcher = worker::Launcher::new(broker.clone());
     let boss = match stop.run_until_cancelled(Boss::connect(broker, cli.boss())).await {
         Some(boss) => boss.map_err(|error: Error| error.to_string())?,
         None => return Ok(exit::INTERRUPTED),
     };
-    bridge.serve(boss, stop).await;
+    bridge.serve(boss, launcher, stop).await;
     drained.cancel();
     if let Some(pool) = pool {
         let _ = pool.await;

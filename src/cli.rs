@@ -362,6 +362,9 @@ pub struct BridgeCli {
     /// Seconds that a result is kept that nobody reads
     #[arg(long, env = "RABBITRY_RESULT_TTL", value_name = "SECS", default_value = "3600", value_parser = seconds)]
     pub result_ttl: Duration,
+    /// Seconds that a worker in another language has a task without renewing its lease
+    #[arg(long, env = "RABBITRY_LEASE", value_name = "SECS", default_value = "30", value_parser = seconds)]
+    pub lease: Duration,
     /// Connections at a time
     #[arg(long, env = "RABBITRY_MAX_CONNECTIONS", value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
@@ -398,6 +401,8 @@ impl BridgeCli {
             spool: self.spool.clone().or_else(|| self.default_spool()).ok_or("there is no HOME: say --spool FOLDER")?,
             spool_bytes: self.spool_size.as_u64(),
             result_ttl: self.result_ttl,
+            lease: self.lease,
+            quorum: self.quorum,
         })
     }
 

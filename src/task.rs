@@ -8,8 +8,8 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -209,24 +209,68 @@ pub trait Handler: Send + Sync + 'static {
     fn run(&self, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError>;
 }
 
-/// The line between a running task and whoever watches it: how far it is, and whether to stop. Clones are the same line.
+/// The line between a running task and whoever watches it: which task it is, how far, and whether to stop. Clones are
+/// the same line.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     shared: Arc<Watched>,
 }
 
+/// How a task goes back to its queue, when its handler comes to no outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HandBack {
+    /// As from a worker that leaves in good order: no attempt is counted.
+    Uncounted,
+    /// As from a worker that died of it: an attempt is counted, and after the last one the task is dead-lettered.
+    Counted,
+}
+
 #[derive(Debug, Default)]
 struct Watched {
+    task: Option<TaskId>,
+    attempt: u32,
     /// The bits of an f32 in 0..=1, whose order is that of the numbers.
     share: AtomicU32,
     cancelled: AtomicBool,
     deadline: Option<Instant>,
+    handed_back: OnceLock<HandBack>,
 }
 
 impl Watch {
+    /// A watch over a task on its `attempt`th attempt, from 0, that stops it at its deadline.
+    pub fn over(task: TaskId, attempt: u32, deadline: Option<Instant>) -> Self {
+        Watch { shared: Arc::new(Watched { task: Some(task), attempt, deadline, ..Watched::default() }) }
+    }
+
     /// A watch that stops the task at `deadline`.
     pub fn until(deadline: Instant) -> Self {
         Watch { shared: Arc::new(Watched { deadline: Some(deadline), ..Watched::default() }) }
+    }
+
+    /// The task, or `None` for a handler that is called by hand.
+    pub fn task(&self) -> Option<TaskId> {
+        self.shared.task
+    }
+
+    /// Attempts at the task that came to no outcome before this one.
+    pub fn attempt(&self) -> u32 {
+        self.shared.attempt
+    }
+
+    /// When the task is stopped at the latest, on this machine's monotonic clock.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.shared.deadline
+    }
+
+    /// The handler says that it will come to no outcome: the task goes back to its queue, and whatever the handler
+    /// returns is dropped. For a handler that is a front for somebody else who has gone. The first word counts.
+    pub fn hand_back(&self, how: HandBack) {
+        let _ = self.shared.handed_back.set(how);
+    }
+
+    /// What the handler said with [`Watch::hand_back`].
+    pub fn handed_back(&self) -> Option<HandBack> {
+        self.shared.handed_back.get().copied()
     }
 
     /// The task says how far it is, 0 to 1. It never goes back.

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::budget::Budget;
+use super::leases::Leases;
 use super::metrics::Metrics;
 use super::tasks::Tasks;
 use crate::boss::Boss;
@@ -15,6 +16,7 @@ pub(super) struct App {
     pub options: Options,
     pub budget: Budget,
     pub tasks: Arc<Tasks>,
+    pub leases: Leases,
     pub metrics: Metrics,
     pub document: utoipa::openapi::OpenApi,
     /// No new requests, and no more waiting.

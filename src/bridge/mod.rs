@@ -10,6 +10,7 @@ mod budget;
 mod form;
 mod guard;
 mod kinds;
+pub mod leases;
 mod metrics;
 mod problem;
 mod rates;
@@ -31,12 +32,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::boss::Boss;
+use crate::worker::{Launcher, Memory};
 use app::App;
 use budget::Budget;
 pub use guard::Tokens;
+use leases::Leases;
 use metrics::Metrics;
 use spool::{Found, Spool};
 use tasks::Tasks;
+
+/// Leases are handed back within this time, or left to the broker.
+const HAND_BACK: Duration = Duration::from_secs(10);
 
 /// How a bridge behaves.
 #[derive(Clone)]
@@ -61,6 +67,10 @@ pub struct Options {
     pub spool_bytes: u64,
     /// How long a result is kept that nobody reads.
     pub result_ttl: Duration,
+    /// How long a worker outside has a task without saying a word.
+    pub lease: Duration,
+    /// Declare work queues as quorum queues.
+    pub quorum: bool,
 }
 
 /// A bridge that listens, and does not answer yet.
@@ -104,21 +114,38 @@ impl Bridge {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
     }
 
-    /// Answers until `stop`, then ends in good order.
-    pub async fn serve(self, boss: Boss, stop: CancellationToken) {
+    /// Answers until `stop`, then ends in good order: tasks that somebody waits for go on after the next start, leases are
+    /// handed back. `launcher` is of the boss's broker; workers outside compute through it.
+    pub async fn serve(self, boss: Boss, launcher: Launcher, stop: CancellationToken) {
         tracing::info!(url = self.url(), spool = %self.options.spool.display(), "listening; the calls are described at /docs");
         let Bridge { listener, tls, options, spool, found, .. } = self;
         let boss = Arc::new(boss);
         let (connections_max, result_ttl) = (options.connections_max, options.result_ttl);
-        let (metrics, budget) = (Metrics::new(), Budget::new(options.memory_bytes));
+        // A third for tasks that are with workers outside.
+        let leased = leases::Options {
+            lease: options.lease,
+            memory: Memory::new(options.memory_bytes / 3),
+            quorum: options.quorum,
+            ..leases::Options::default()
+        };
+        let (metrics, budget) = (Metrics::new(), Budget::new(options.memory_bytes / 3 * 2));
         let tasks = Tasks::new(boss.clone(), spool, budget.clone(), metrics.clone(), result_ttl, stop.clone());
         let tasks = Arc::new(tasks);
         tasks.recover(found);
         let background = [tokio::spawn(tasks.clone().dispatch()), tokio::spawn(tasks.clone().sweep())];
         let background = background.map(AbortOnDropHandle::new);
+        let leases = Leases::new(launcher, kinds::offers(), leased);
         let (open, guarded, document) = api::calls();
-        let app = Arc::new(App { boss: boss.clone(), options, budget, tasks, metrics, document, stop: stop.clone() });
-        server::serve(listener, tls, api::service(app, open, guarded), connections_max, stop).await;
+        let app = App { boss: boss.clone(), options, budget, tasks, leases, metrics, document, stop: stop.clone() };
+        let app = Arc::new(app);
+        let service = api::service(app.clone(), open, guarded);
+        let hand_back = async {
+            stop.cancelled().await;
+            if tokio::time::timeout(HAND_BACK, app.leases.close()).await.is_err() {
+                tracing::warn!("leases are not handed back yet; the broker gives their tasks to others");
+            }
+        };
+        tokio::join!(server::serve(listener, tls, service, connections_max, stop.clone()), hand_back);
         drop(background);
         boss.close().await;
     }

@@ -205,6 +205,18 @@ impl Consumer {
     pub async fn next(&mut self) -> Option<Delivery> {
         self.deliveries.recv().await
     }
+
+    /// Ends it, and waits until the broker has taken note. Gives what was on its way: unlike what a dropped consumer gives
+    /// back, that can still be put back without a mark of redelivery, by publishing it anew.
+    pub async fn cancel(self) -> Vec<Delivery> {
+        let Consumer { mut deliveries, _cancel } = self;
+        drop(_cancel);
+        let mut left = Vec::new();
+        while let Some(delivery) = deliveries.recv().await {
+            left.push(delivery);
+        }
+        left
+    }
 }
 
 /// A message on its way to us.

@@ -21,7 +21,10 @@ pub(super) struct ComputeThreads {
 impl ComputeThreads {
     /// As many threads as slots for tasks of one thread each, and as many as there is room for of `threads` each.
     pub(super) fn start(slots: usize, threads: usize) -> Self {
-        ComputeThreads { narrow: start("compute", slots), wide: start("compute-wide", slots / threads.max(1)) }
+        let narrow = start("compute", slots);
+        // Where no task brings threads of its own, one set does for all.
+        let wide = if threads > 1 { start("compute-wide", slots / threads) } else { narrow.clone() };
+        ComputeThreads { narrow, wide }
     }
 
     /// Runs `job`, which uses `threads` threads in all, on a thread of its sort.

@@ -13,7 +13,7 @@ use super::presence;
 use super::running::Entered;
 use super::session::Session;
 use crate::broker::{Delivery, Error, Message, Published, Route};
-use crate::task::{Blob, Handler, MAX_PARAMS, Plan, TaskError, Watch};
+use crate::task::{Blob, HandBack, Handler, MAX_PARAMS, Plan, TaskError, Watch};
 use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
 use crate::transport::fetch::FetchError;
@@ -45,6 +45,17 @@ pub(super) async fn process(session: Arc<Session>, delivery: Delivery) {
             tracing::warn!(%error, "a task goes back to its queue");
             settle.requeue();
         }
+    }
+}
+
+/// Publishes a delivery anew that this worker does not begin: no attempt is counted.
+pub(super) async fn put_back(session: Arc<Session>, delivery: Delivery) {
+    let Delivery { message, routing_key, redelivered, settle } = delivery;
+    let way = Way { session: &session, message: &message, routing_key: &routing_key };
+    // What was delivered before has an attempt to be counted, by whoever takes it next.
+    match if redelivered { Ok(End::Retry) } else { way.anew().await } {
+        Ok(End::Ack) => settle.ack(),
+        Ok(End::Retry) | Err(_) => settle.requeue(),
     }
 }
 
@@ -88,9 +99,16 @@ struct Way<'a> {
     routing_key: &'a str,
 }
 
+/// What a handler came to.
+enum Ran {
+    Answer(Answer),
+    /// It goes back to its queue.
+    HandBack(Job, HandBack),
+}
+
 /// What [`Way::run`] came to.
 enum Computed {
-    Answers(Vec<Answer>),
+    Ran(Vec<Ran>),
     /// The worker drains; nothing was begun.
     Drained,
     /// A payload did not come.
@@ -114,14 +132,24 @@ impl Way<'_> {
             correlation_id: self.message.correlation_id.clone(),
             persistent: self.message.persistent,
         };
-        if redelivered { self.try_again(jobs, &to).await } else { self.compute(jobs, &to).await }
+        if redelivered {
+            // A worker was lost with these.
+            self.hand_back(jobs.into_iter().map(|job| (job, HandBack::Counted)).collect(), &to).await
+        } else if jobs.len() > 1 && self.session.worker.options.one_by_one {
+            self.hand_back(jobs.into_iter().map(|job| (job, HandBack::Uncounted)).collect(), &to).await
+        } else {
+            self.compute(jobs, &to).await
+        }
     }
 
-    /// A worker was lost with these: one attempt more for each, or the end.
-    async fn try_again(&self, jobs: Vec<Job>, to: &Return) -> Result<End, Error> {
-        for job in jobs {
-            let attempts = job.head.attempt.saturating_add(1);
-            if attempts < self.session.worker.options.attempts_max {
+    /// Each goes back to its queue alone; with one attempt more, if that counts, or to its end.
+    async fn hand_back(&self, jobs: Vec<(Job, HandBack)>, to: &Return) -> Result<End, Error> {
+        for (job, how) in jobs {
+            let attempts = match how {
+                HandBack::Uncounted => job.head.attempt,
+                HandBack::Counted => job.head.attempt.saturating_add(1),
+            };
+            if how == HandBack::Uncounted || attempts < self.session.worker.options.attempts_max {
                 // Where it came from: the kind in the head is a claim from outside.
                 let route = Route::exchange(names::WORK, self.kind());
                 self.confirmed(&route, incoming::repack(&job, attempts, self.message)).await?;
@@ -160,16 +188,27 @@ impl Way<'_> {
         }
         if !runnable.is_empty() {
             match self.run(runnable, needed).await? {
-                Computed::Answers(computed) => answers.extend(computed),
-                Computed::Stalled => return Ok(End::Retry),
-                Computed::Drained => {
-                    // Published anew rather than requeued: a worker that leaves in good order is no failed attempt.
-                    self.confirmed(&Route::exchange(names::WORK, self.kind()), self.message.clone()).await?;
-                    return Ok(End::Ack);
+                Computed::Ran(all) => {
+                    let mut back = Vec::new();
+                    for ran in all {
+                        match ran {
+                            Ran::Answer(answer) => answers.push(answer),
+                            Ran::HandBack(job, how) => back.push((job, how)),
+                        }
+                    }
+                    self.hand_back(back, to).await?;
                 }
+                Computed::Stalled => return Ok(End::Retry),
+                Computed::Drained => return self.anew().await,
             }
         }
         self.answer(to, answers).await?;
+        Ok(End::Ack)
+    }
+
+    /// Published anew rather than requeued: a worker that leaves in good order is no failed attempt.
+    async fn anew(&self) -> Result<End, Error> {
+        self.confirmed(&Route::exchange(names::WORK, self.kind()), self.message.clone()).await?;
         Ok(End::Ack)
     }
 
@@ -183,7 +222,8 @@ impl Way<'_> {
         let threads = u32::try_from(needed.threads.min(worker.options.slots)).unwrap_or(1);
         let watches: Vec<Watch> = jobs.iter().map(|runnable| runnable.entered.watch.clone()).collect();
         let fail_all = |why: &dyn Fn(&Runnable) -> TaskError| {
-            Ok(Computed::Answers(jobs.iter().map(|job| self.failure(&job.job.head, why(job))).collect()))
+            let answers = jobs.iter().map(|job| Ran::Answer(self.failure(&job.job.head, why(job))));
+            Ok(Computed::Ran(answers.collect()))
         };
         let stopped = |job: &Runnable| job.entered.watch.check().err().unwrap_or(TaskError::Cancelled);
         let taken = tokio::select! {
@@ -207,15 +247,15 @@ impl Way<'_> {
         let computed = worker
             .compute
             .run(threads as usize, move || {
-                let answers: Vec<Answer> = ready.into_iter().map(|job| run_one(&this, job, threads as usize)).collect();
+                let ran: Vec<Ran> = ready.into_iter().map(|job| run_one(&this, job, threads as usize)).collect();
                 // Free for the next task before this one's answer is on its way.
                 drop(slots);
                 drop(memory);
-                answers
+                ran
             })
             .await;
         // No compute threads: the process is going down.
-        Ok(computed.map_or(Computed::Stalled, Computed::Answers))
+        Ok(computed.map_or(Computed::Stalled, Computed::Ran))
     }
 
     /// Reserves, fetches, and waits for slots.
@@ -244,7 +284,7 @@ impl Way<'_> {
         for Runnable { job, .. } in jobs {
             payloads.push(match &job.payload {
                 Some(payload) => Some(payload.clone()),
-                None => match self.session.inbox.fetch(&job.head, &self.session.worker.buffers).await {
+                None => match self.session.inbox.fetch(&job.head, self.session.worker.memory.buffers()).await {
                     Err(FetchError::Gone) => None,
                     fetched => Some(fetched?),
                 },
@@ -285,7 +325,7 @@ impl Way<'_> {
         message.head.truncate(HEADS_MAX_BYTES);
         let reason: String = reason.chars().take(1000).collect();
         message.headers.push(("rabbitry-reason".into(), reason));
-        message.headers.push(("rabbitry-worker".into(), self.session.worker.identity.id.clone()));
+        message.headers.push(("rabbitry-worker".into(), self.session.worker.identity.id().to_owned()));
         message.persistent = true;
         match self.confirmed(&Route::queue(names::DEAD), message).await {
             Err(error) if !error.is_transient() => {
@@ -323,16 +363,21 @@ fn is_late(head: &TaskHead) -> bool {
 }
 
 /// On a compute thread.
-fn run_one(worker: &Worker, job: Ready, threads: usize) -> Answer {
+fn run_one(worker: &Worker, job: Ready, threads: usize) -> Ran {
     let Ready { head, payload, handler, entered } = job;
     let in_time = if is_late(&head) { Err(TaskError::DeadlineExceeded) } else { entered.watch.check() };
     if let Err(error) = in_time {
-        return finish(worker, &head, Err(error), Duration::ZERO);
+        return Ran::Answer(finish(worker, &head, Err(error), Duration::ZERO));
     }
+    // What was pulled is pulled again by the next.
+    let inline = head.pull_from.is_none().then(|| payload.clone());
     let blob = Blob { format: head.format, params: head.params.clone(), payload: vec![payload] };
     let started = Instant::now();
     let result = catch(|| handler.run(blob, threads, &entered.watch));
-    finish(worker, &head, result, started.elapsed())
+    match entered.watch.handed_back() {
+        Some(how) => Ran::HandBack(Job { head, payload: inline }, how),
+        None => Ran::Answer(finish(worker, &head, result, started.elapsed())),
+    }
 }
 
 fn finish(worker: &Worker, head: &TaskHead, result: Result<Blob, TaskError>, took: Duration) -> Answer {
@@ -343,7 +388,7 @@ fn finish(worker: &Worker, head: &TaskHead, result: Result<Blob, TaskError>, too
     let outcome = OutcomeHead {
         id: head.id,
         run: rand::random(),
-        worker: worker.identity.clone(),
+        worker: worker.identity.worker.clone(),
         compute_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
         error,
         format: head.format,

@@ -5,20 +5,33 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::task::TaskError;
+use crate::transport::buffers::Buffers;
 
 /// A semaphore counts to 2^32 at a time; in KiB that is 4 TiB.
 const UNIT: u64 = 1024;
 
-/// A number of bytes to be shared, first come, first served.
-pub(super) struct Memory {
+/// A number of bytes for payloads and work space, shared first come, first served. Clones are the same bytes: give one
+/// to several workers of a process, and together they stay within it.
+#[derive(Clone, Debug)]
+pub struct Memory {
     limit_bytes: u64,
     units: Arc<Semaphore>,
+    /// With the bytes, or each worker that shares them would keep a quarter of them for itself.
+    buffers: Arc<Buffers>,
 }
 
 impl Memory {
-    pub(super) fn new(limit_bytes: u64) -> Self {
+    /// `limit_bytes` to share.
+    pub fn new(limit_bytes: u64) -> Self {
         let units = usize::try_from(limit_bytes / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Memory { limit_bytes, units: Arc::new(Semaphore::new(units)) }
+        // One payload that computes and one fetched ahead, at most a quarter of what may be used.
+        let buffers = Buffers::new(usize::try_from(limit_bytes / 4).unwrap_or(usize::MAX));
+        Memory { limit_bytes, units: Arc::new(Semaphore::new(units)), buffers }
+    }
+
+    /// Where received payloads are written.
+    pub(super) fn buffers(&self) -> &Arc<Buffers> {
+        &self.buffers
     }
 
     /// Whether a task of this size can ever run here.
@@ -36,6 +49,13 @@ impl Memory {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         self.units.clone().acquire_many_owned(units).await.map_err(|_| TaskError::Shutdown)
+    }
+}
+
+impl Default for Memory {
+    /// 70 % of what is free now.
+    fn default() -> Self {
+        Memory::new(default_limit_bytes())
     }
 }
 

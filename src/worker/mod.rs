@@ -8,6 +8,8 @@
 
 mod compute;
 mod delivery;
+mod identity;
+mod launcher;
 mod memory;
 mod presence;
 mod progress;
@@ -22,13 +24,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Error};
-use crate::task::{Handler, WorkerRef};
+use crate::task::Handler;
 use crate::transport::backoff::Backoff;
-use crate::transport::buffers::Buffers;
-use crate::transport::names;
 use compute::ComputeThreads;
-use memory::Memory;
-pub use memory::free_bytes as free_memory_bytes;
+pub use identity::{Claim, Identity};
+pub use launcher::Launcher;
+pub use memory::{Memory, free_bytes as free_memory_bytes};
 use registry::Registry;
 use running::Running;
 
@@ -47,6 +48,14 @@ pub struct Options {
     pub quorum: bool,
     /// Attempts before a task that kills its worker is dead-lettered.
     pub attempts_max: u32,
+    /// Bytes shared with other workers of this process, in place of `memory_bytes` of its own.
+    pub memory: Option<Memory>,
+    /// For whom it computes, if not for this process.
+    pub identity: Option<Identity>,
+    /// Take one task at a time, of whatever kind, and none before the last is answered; several that come in one message
+    /// are published anew, each alone. For a worker to whom the next task is nothing to wait for, because it is slow, or may
+    /// go. `prefetch` is then 1.
+    pub one_by_one: bool,
 }
 
 impl Default for Options {
@@ -59,6 +68,9 @@ impl Default for Options {
             memory_bytes: memory::default_limit_bytes(),
             quorum: false,
             attempts_max: 5,
+            memory: None,
+            identity: None,
+            one_by_one: false,
         }
     }
 }
@@ -74,8 +86,7 @@ pub struct Summary {
 
 /// Everything a worker keeps over reconnects.
 struct Worker {
-    identity: WorkerRef,
-    address: String,
+    identity: Identity,
     options: Options,
     registry: Registry,
     compute: ComputeThreads,
@@ -84,7 +95,6 @@ struct Worker {
     /// whole prefetch.
     ahead: Semaphore,
     memory: Memory,
-    buffers: Arc<Buffers>,
     gone: presence::GoneBosses,
     running: Arc<Running>,
     /// Connections so far.
@@ -111,7 +121,7 @@ pub async fn run(
         let ended = match session::Session::open(&*broker, worker.clone()).await {
             Ok(session) => {
                 tracing::info!(
-                    worker = worker.identity.id,
+                    worker = worker.identity.id(),
                     broker = broker.address(),
                     kinds = worker.registry.names(),
                     slots = worker.options.slots,
@@ -137,18 +147,13 @@ pub async fn run(
 
 impl Worker {
     fn new(handlers: Vec<Arc<dyn Handler>>, options: Options, address: String) -> Self {
-        let host = names::host();
-        let memory_bytes = options.memory_bytes;
         Worker {
-            identity: WorkerRef { id: names::process_id(), host },
-            address,
+            identity: options.identity.clone().unwrap_or_else(|| Identity::own(address)),
             registry: Registry::new(handlers),
             compute: ComputeThreads::start(options.slots, options.threads),
             slots: Arc::new(Semaphore::new(options.slots)),
             ahead: Semaphore::new((options.slots / 4).max(1)),
-            memory: Memory::new(memory_bytes),
-            // One payload that computes and one fetched ahead, at most a quarter of what may be used.
-            buffers: Buffers::new(usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX)),
+            memory: options.memory.clone().unwrap_or_else(|| Memory::new(options.memory_bytes)),
             gone: presence::GoneBosses::default(),
             running: Arc::default(),
             sessions: AtomicU64::new(0),

@@ -64,7 +64,7 @@ async fn attend(connection: &dyn Connection, worker: &Worker, mut control: Consu
     loop {
         tokio::select! {
             _ = tick.tick() => {
-                worker.buffers.trim();
+                worker.memory.buffers().trim();
                 beat(connection, worker, false).await?;
             }
             delivery = control.next() => {
@@ -117,15 +117,15 @@ pub(super) async fn is_gone(connection: &dyn Connection, worker: &Worker, reply_
 pub(super) async fn beat(connection: &dyn Connection, worker: &Worker, leaving: bool) -> Result<(), Error> {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let heartbeat = Heartbeat {
-        worker: worker.identity.clone(),
-        address: worker.address.clone(),
-        pid: std::process::id(),
-        cores: count(std::thread::available_parallelism().map_or(1, usize::from)),
+        worker: worker.identity.worker.clone(),
+        address: worker.identity.address.clone(),
+        pid: worker.identity.pid,
+        cores: worker.identity.cores,
         slots: count(worker.options.slots),
         busy: count(worker.options.slots - worker.slots.available_permits()),
         kinds: worker.registry.kinds().iter().map(ToString::to_string).collect(),
         gflops: worker.registry.gflops(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: worker.identity.version.clone(),
         done: worker.done.load(Relaxed),
         failed: worker.failed.load(Relaxed),
         leaving,

@@ -176,12 +176,12 @@ impl Drop for Entered {
 
 /// The deadline is on the boss's wall clock; from here on this machine's monotonic clock counts.
 fn watch(head: &TaskHead) -> Watch {
-    if head.deadline_unix_ms == 0 {
-        return Watch::default();
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let left = Duration::from_millis(head.deadline_unix_ms).saturating_sub(now);
-    Instant::now().checked_add(left).map_or_else(Watch::default, Watch::until)
+    let deadline = (head.deadline_unix_ms != 0).then(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = Duration::from_millis(head.deadline_unix_ms).saturating_sub(now);
+        Instant::now().checked_add(left)
+    });
+    Watch::over(head.id, head.attempt, deadline.flatten())
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl Session {
         let kinds = worker.registry.kinds();
         transport::declare_shared(&*connection, &kinds, worker.options.quorum).await?;
         let number = worker.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-        let name = names::on_connection(&worker.identity.id, number);
+        let name = names::on_connection(worker.identity.id(), number);
         let inbox = Inbox::open(connection.clone(), &name).await?;
         let (draining, lost) = (CancellationToken::new(), CancellationToken::new());
         Ok(Session { name, number, worker, connection, inbox, draining, lost })
@@ -58,20 +58,14 @@ impl Session {
 
     async fn work(self: &Arc<Self>, shutdown: &CancellationToken) -> Result<(), Error> {
         let control = presence::listen(&*self.connection, &self.name).await?;
-        let mut consumers = Vec::new();
-        for kind in self.worker.registry.kinds() {
-            let consume = Consume { prefetch: self.worker.options.prefetch, no_ack: false };
-            consumers.push(self.connection.consume(&names::work_queue(kind.as_str()), consume).await?);
-        }
         let running = TaskTracker::new();
-        let consume_all = consumers.into_iter().map(|consumer| Box::pin(consume(self.clone(), consumer, &running)));
         let presence = presence::run(&*self.connection, &self.worker, control);
         tokio::pin!(presence);
         tokio::select! {
             () = shutdown.cancelled() => {}
             error = self.connection.closed() => return Err(error),
             // A queue deleted or a consumer cancelled: open everything again.
-            (error, ..) = futures_util::future::select_all(consume_all) => return Err(error),
+            Err(error) = self.consume(&running) => return Err(error),
             Err(error) = &mut presence => return Err(error),
         };
         self.draining.cancel();
@@ -88,6 +82,21 @@ impl Session {
         }
         Ok(())
     }
+
+    /// Takes deliveries until one of the consumers ends, which is an error.
+    async fn consume(self: &Arc<Self>, running: &TaskTracker) -> Result<(), Error> {
+        let queues = self.worker.registry.kinds().into_iter().map(|kind| names::work_queue(kind.as_str()));
+        if self.worker.options.one_by_one {
+            return one_by_one(self, queues.map(|queue| (queue, None)).collect(), running).await;
+        }
+        let mut consumers = Vec::new();
+        for queue in queues {
+            let consume = Consume { prefetch: self.worker.options.prefetch, no_ack: false };
+            consumers.push(self.connection.consume(&queue, consume).await?);
+        }
+        let all = consumers.into_iter().map(|consumer| Box::pin(consume(self.clone(), consumer, running)));
+        Err(futures_util::future::select_all(all).await.0)
+    }
 }
 
 /// Gives each delivery a task of its own; how much of that runs is decided by memory, slots and the prefetch.
@@ -95,5 +104,38 @@ async fn consume(session: Arc<Session>, mut consumer: Consumer, running: &TaskTr
     while let Some(delivery) = consumer.next().await {
         running.spawn(delivery::process(session.clone(), delivery));
     }
+    ended()
+}
+
+/// Takes one delivery at a time, from whichever queue it comes first. The prefetch of 1 holds the others of its queue
+/// back; the consumers of the other queues are cancelled until it has its end.
+async fn one_by_one(
+    session: &Arc<Session>,
+    mut queues: Vec<(String, Option<Consumer>)>,
+    running: &TaskTracker,
+) -> Result<(), Error> {
+    loop {
+        // What came on a connection that is lost may still have the slot.
+        drop(session.worker.slots.acquire().await);
+        for (queue, consumer) in queues.iter_mut().filter(|(_, consumer)| consumer.is_none()) {
+            *consumer = Some(session.connection.consume(queue, Consume { prefetch: 1, no_ack: false }).await?);
+        }
+        let open = queues.iter_mut().filter_map(|(_, consumer)| consumer.as_mut());
+        let (first, from, _) = futures_util::future::select_all(open.map(|open| Box::pin(open.next()))).await;
+        let first = first.ok_or_else(ended)?;
+        let others = queues.iter_mut().enumerate().filter(|(index, _)| *index != from);
+        for consumer in others.filter_map(|(_, (_, consumer))| consumer.take()) {
+            for other in consumer.cancel().await {
+                running.spawn(delivery::put_back(session.clone(), other));
+            }
+        }
+        // On its own: it goes on when this ends.
+        if running.spawn(delivery::process(session.clone(), first)).await.is_err() {
+            return Err(Error::Lost("a task of the runtime's ended in disorder".into()));
+        }
+    }
+}
+
+fn ended() -> Error {
     Error::Lost("the broker ended a consumer (was its queue deleted?)".into())
 }

@@ -5,6 +5,7 @@ mod end_to_end;
 mod hostile;
 mod house;
 mod large;
+mod leases;
 mod pool;
 mod programs;
 mod protocol;

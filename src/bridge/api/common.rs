@@ -83,3 +83,17 @@ pub(super) enum NoBroker {
     #[response(status = 503, content_type = "application/problem+json")]
     Lost(#[to_schema] Problem),
 }
+
+/// The lease is not there.
+#[derive(IntoResponses)]
+pub(super) enum NoLease {
+    /// There is no such lease
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(#[to_schema] Problem),
+    /// An answer to it is being looked at
+    #[response(status = 409, content_type = "application/problem+json")]
+    Answering(#[to_schema] Problem),
+    /// It is over
+    #[response(status = 410, content_type = "application/problem+json")]
+    Ended(#[to_schema] Problem),
+}

@@ -6,6 +6,7 @@
 mod common;
 mod docs;
 mod health;
+mod leases;
 mod queues;
 mod solve;
 mod tasks;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, MatchedPath, Query, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
@@ -29,6 +30,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::app::Shared;
+use super::body::Incoming;
 use super::guard;
 use super::problem::Problem;
 
@@ -45,6 +47,7 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
     tags(
         (name = "tasks", description = "Submit, wait, read, cancel"),
         (name = "workers", description = "Who computes"),
+        (name = "leases", description = "Bring a worker in another language"),
         (name = "health", description = "How the bridge is"),
     ),
 )]
@@ -62,6 +65,10 @@ pub(super) fn calls() -> (Router<Shared>, Router<Shared>, utoipa::openapi::OpenA
         .routes(routes!(tasks::look, tasks::cancel))
         .routes(routes!(tasks::events))
         .routes(routes!(workers::workers))
+        .routes(routes!(leases::lease))
+        .routes(routes!(leases::renew, leases::give_back))
+        .routes(routes!(leases::result))
+        .routes(routes!(leases::error))
         .routes(routes!(queues::queues))
         .routes(routes!(queues::metrics));
     let (open, first) = open.split_for_parts();
@@ -144,6 +151,30 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
             }
             Err(other) => Err(Problem::bad_request(other.body_text()).at("query").into_response()),
         }
+    }
+}
+
+/// A small JSON body, or a problem.
+pub(super) struct JsonBody<T>(pub T);
+
+/// The longest of those.
+const JSON_BODY_BYTES: usize = 64 << 10;
+
+impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let content_type =
+            parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        let incoming = Incoming::new(&parts.headers, body, JSON_BODY_BYTES as u64, &app.budget, 16)?;
+        if !essence.eq_ignore_ascii_case("application/json") {
+            let detail = format!("a body of type {content_type:?} is not read; send application/json");
+            return Err(incoming.refuse(Problem::unsupported(detail).at("Content-Type")));
+        }
+        let (text, _reservation) = incoming.whole().await?;
+        serde_json::from_slice(&text).map(JsonBody).map_err(|error| Problem::bad_request(format!("the body: {error}")))
     }
 }
 

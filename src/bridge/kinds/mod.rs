@@ -7,6 +7,7 @@ use bytes::Bytes;
 pub(super) use solve::{PartsForm, SolutionForm, SystemForm};
 
 use super::form::{Field, Wishes};
+use super::leases::Offer;
 use super::problem::Problem;
 use crate::task::{Blob, Encoded, Kind, TaskError};
 
@@ -24,8 +25,28 @@ pub(super) trait KindForm: Send + Sync + 'static {
     /// A task as it travels: parameters and payload. Checked as any other.
     fn read_raw(&self, blob: Blob) -> Result<Encoded, Problem>;
 
+    /// A task's JSON form.
+    fn task_json(&self, task: Blob) -> Result<Vec<u8>, TaskError>;
+
+    /// A task's binary form.
+    fn task_binary(&self, task: Blob) -> Result<Blob, TaskError>;
+
+    /// An answer to this task, in the form that the task has.
+    fn answer(&self, task: &Blob, answer: GivenAnswer) -> Result<Blob, Problem>;
+
+    /// Leases of this kind's tasks.
+    fn offer(&self) -> Offer;
+
     /// Reads an answer to the task that had these parameters.
     fn decode(&self, task_params: &[u8], answer: Blob) -> Result<Box<dyn AnswerForm>, TaskError>;
+}
+
+/// An answer as a worker outside gives it.
+pub(super) enum GivenAnswer {
+    /// A JSON text.
+    Json(Vec<u8>),
+    /// Parameters and raw numbers.
+    Raw(Blob),
 }
 
 /// An answer, to be written in the form that the client wants.
@@ -56,6 +77,11 @@ pub(super) fn find(name: &str) -> Result<&'static dyn KindForm, Problem> {
 /// The kind that `/v1/solve` is about.
 pub(super) fn solve() -> &'static dyn KindForm {
     &solve::Solve
+}
+
+/// Leases of all kinds.
+pub(super) fn offers() -> Vec<Offer> {
+    KINDS.iter().map(|kind| kind.offer()).collect()
 }
 
 /// Their names.

@@ -1,5 +1,6 @@
 //! `solve` over HTTP: a and b in, x and its certificate out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::form::{Field, Wishes};
+use super::super::leases::Offer;
 use super::super::problem::Problem;
-use super::{AnswerForm, KindForm};
+use super::{AnswerForm, GivenAnswer, KindForm};
 use crate::files;
 use crate::task::{Blob, Encoded, Format, Kind, Priority, Task, TaskError};
-use crate::tasks::solve::{Certificate, Choice, How, JsonError, Matrix, Order, Solution, System};
+use crate::tasks::solve::{Certificate, Choice, How, JsonError, Matrix, Order, Solution, SolveHandler, System};
 
 pub(super) struct Solve;
 
@@ -23,13 +25,7 @@ impl KindForm for Solve {
     }
 
     fn read_json(&self, text: Vec<u8>) -> Result<(Encoded, Wishes), Problem> {
-        let (system, wished) = System::from_json(text).map_err(|JsonError { field, reason }| {
-            let problem = Problem::bad_request(format!("not the JSON form of a system: {reason}"));
-            match field {
-                Some(field) => problem.at(field),
-                None => problem,
-            }
-        })?;
+        let (system, wished) = System::from_json(text).map_err(|error| not_json("system", error))?;
         let deadline = wished.deadline_ms.map(Duration::from_millis);
         let wishes = Wishes { priority: wished.priority.unwrap_or_default(), deadline };
         Ok((system.encode(Format::Binary)?, wishes))
@@ -69,8 +65,48 @@ impl KindForm for Solve {
         Ok(System::from_blob(blob)?.encode(Format::Binary)?)
     }
 
+    fn task_json(&self, task: Blob) -> Result<Vec<u8>, TaskError> {
+        match task.format {
+            Format::Json => Ok(task.payload.concat()),
+            Format::Binary => Ok(System::from_blob(task)?.encode(Format::Json)?.blob.payload.concat()),
+        }
+    }
+
+    fn task_binary(&self, task: Blob) -> Result<Blob, TaskError> {
+        match task.format {
+            Format::Json => Ok(System::from_blob(task)?.encode(Format::Binary)?.blob),
+            Format::Binary => Ok(task),
+        }
+    }
+
+    fn answer(&self, task: &Blob, answer: GivenAnswer) -> Result<Blob, Problem> {
+        let params = match task.format {
+            Format::Json => System::from_blob(task.clone())?.to_params(),
+            Format::Binary => task.params.clone(),
+        };
+        let solution = match answer {
+            GivenAnswer::Raw(answer) if task.format == Format::Binary => return Ok(answer),
+            GivenAnswer::Raw(answer) => System::decode_answer(&params, answer)?,
+            GivenAnswer::Json(text) => Solution::from_json(text).map_err(|error| not_json("solution", error))?,
+        };
+        Ok(solution.to_blob(&params, task.format)?)
+    }
+
+    fn offer(&self) -> Offer {
+        // It plans and computes nothing: there is nothing to time.
+        Offer::new::<System>(Arc::new(SolveHandler::uncalibrated(usize::MAX)))
+    }
+
     fn decode(&self, task_params: &[u8], answer: Blob) -> Result<Box<dyn AnswerForm>, TaskError> {
         Ok(Box::new(System::decode_answer(task_params, answer)?))
+    }
+}
+
+fn not_json(what: &str, JsonError { field, reason }: JsonError) -> Problem {
+    let problem = Problem::bad_request(format!("not the JSON form of a {what}: {reason}"));
+    match field {
+        Some(field) => problem.at(field),
+        None => problem,
     }
 }
 

@@ -102,7 +102,8 @@ impl Forward {
             // If this fails the channel is dead, and everything goes back with it.
             let _ = self.channel.basic_cancel(tag, BasicCancelOptions::default()).await;
             while let Some(Ok(received)) = self.stream.next().await {
-                drop(self.delivery(received));
+                // To whoever waits for the rest; else it is dropped here, and goes back.
+                let _ = self.deliveries.send(self.delivery(received));
             }
         };
         tokio::select! {

@@ -11,6 +11,7 @@ on_both!(
     a_delivery_dropped_unsettled_comes_back,
     requeues_and_acks_mixed_settle_as_asked,
     a_dropped_consumer_keeps_what_it_handed_out_and_gives_back_the_rest,
+    a_cancelled_consumer_hands_out_the_rest_and_gets_no_more,
     two_consumers_share_a_queue,
     no_ack_delivers_without_bound_and_forgets,
     consuming_from_a_missing_queue_says_so,
@@ -125,6 +126,24 @@ async fn a_dropped_consumer_keeps_what_it_handed_out_and_gives_back_the_rest(on:
     until_ready(&*connection, 5).await;
     let left = take(&mut consume(&*connection, 0).await, 5).await;
     assert_eq!(bodies(&left), ["2", "3", "4", "5", "6"]);
+}
+
+async fn a_cancelled_consumer_hands_out_the_rest_and_gets_no_more(on: Fixture) {
+    let connection = on.with_queue().await;
+    put(&*connection, &["1", "2", "3", "4", "5"]).await;
+    let mut consumer = consume(&*connection, 4).await;
+    let mut held = take(&mut consumer, 2).await;
+    until_ready(&*connection, 1).await;
+    let mut rest = soon("the rest", consumer.cancel()).await;
+    assert_eq!(bodies(&rest), ["3", "4"]);
+    let status = connection.queue_status(Q).await.expect("a status").expect("a queue");
+    assert_eq!((status.ready, status.consumers), (1, 0), "it is gone at once");
+    held.remove(0).settle.ack();
+    rest.remove(0).settle.ack();
+    drop((held, rest));
+    until_ready(&*connection, 3).await;
+    let left = take(&mut consume(&*connection, 0).await, 3).await;
+    assert_eq!(bodies(&left), ["2", "4", "5"]);
 }
 
 async fn two_consumers_share_a_queue(on: Fixture) {

@@ -1,7 +1,7 @@
 //! Matrices as base64 of their raw bytes, read in the memory the text lies in.
 //!
 //! Invariants: no vector is made before the text has the bytes for it; while it is decoded, text and numbers together
-//! stay below 1.6 times the text.
+//! stay below 1.55 times the text (of <f4 the numbers alone are 1.5 times).
 
 use std::fmt;
 use std::ops::Range;
@@ -16,8 +16,8 @@ use super::read::Value;
 
 /// Characters after which the text shrinks, at least: three f64 are 32, and a step is a multiple.
 const STEP: usize = 1 << 20;
-/// Steps of a large text, so that at most a 16th of it lies there decoded and converted as well.
-const STEPS: usize = 16;
+/// Steps of a large text, so that at most a 64th of it lies there converted and still as text.
+const STEPS: usize = 64;
 /// Bytes encoded at a time, a multiple of 3.
 const PIECE: usize = 3 << 10;
 
@@ -103,8 +103,11 @@ impl Packed {
     /// Some encoders of JSON write `\/` for `/`: takes out the backslashes. The data may end before they did.
     fn unescape(&mut self, text: &mut [u8]) -> Result<(), JsonError> {
         let data = &mut text[self.data.clone()];
-        let Some(first) = data.iter().position(|byte| *byte == b'\\') else { return Ok(()) };
-        let (mut from, mut to) = (first, first);
+        // Looks at many bytes at a time, which `position` does not.
+        if !data.contains(&b'\\') {
+            return Ok(());
+        }
+        let (mut from, mut to) = (0, 0);
         while from < data.len() {
             if data[from] == b'\\' {
                 from += 1;
@@ -222,8 +225,8 @@ pub(super) fn unpack<const N: usize>(values: [Value; N], text: Bytes) -> Result<
     Ok(matrices.map(|matrix| matrix.expect("every value was a matrix or became one")))
 }
 
-/// A matrix to be written as an object with the base64 of its raw bytes, in the order they lie in: shorter than digits,
-/// and an order of magnitude faster on both sides.
+/// A matrix to be written as an object with the base64 of its raw bytes, in the order they lie in: half as long
+/// as digits in full, and three to five times as fast both ways.
 #[derive(Clone, Copy, Debug)]
 pub struct Base64<'a>(pub &'a Matrix);
 

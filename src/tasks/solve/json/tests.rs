@@ -36,6 +36,14 @@ fn base64_of(numbers: &[f64]) -> String {
     base64(bytemuck::cast_slice::<f64, u8>(numbers))
 }
 
+fn all_refused<const N: usize>(table: [(String, &str, &str); N]) {
+    for (text, field, reason) in table {
+        let (at, said) = refusal(text.clone());
+        assert_eq!(at, field, "{text}: {said}");
+        assert!(said.contains(reason), "{text}: {said}");
+    }
+}
+
 /// To the bit, and in shape.
 fn same(left: &Matrix, right: &Matrix) -> bool {
     let bits = |matrix: &Matrix| matrix.view().iter().map(|number| number.to_bits()).collect::<Vec<_>>();
@@ -49,6 +57,8 @@ fn a_system_is_read_as_people_write_it() {
     assert_eq!(system.a, ndarray::array![[1.0, -2.0], [0.5, 1e300]].into());
     assert_eq!(system.b, Matrix::vector(vec![3.0, 4.5]));
     assert_eq!((system.how, wishes), (How::default(), Wishes::default()));
+    let (zeros, _) = read(r#"{"a": [[1]], "b": [-0, -0.0, -0e5, -1e-999]}"#).unwrap();
+    assert!(zeros.b.as_slice().iter().all(|zero| zero.to_bits() == (-0.0_f64).to_bits()));
     let (several, _) = read(r#"{"a": [[1]], "b": [[3, 4, 5]]}"#).unwrap();
     assert_eq!((several.b.rows(), several.b.cols(), several.b.is_vector()), (1, 3, false));
     let all = r#"{"\u0061":[[1]],"b":[1],"method":"lst\u0073q","reproducible":true,"priority":"high","deadline_ms":5}"#;
@@ -66,11 +76,8 @@ fn whole_numbers_are_read_to_the_last_digit() {
 }
 
 #[test]
-fn a_refusal_has_the_place_and_a_reason() {
-    let f8 = |fields: &str| format!(r#"{{"b": [1], "a": {{{fields}}}}}"#);
-    let one = base64_of(&[1.0]);
-    let table = [
-        // Numbers.
+fn a_refused_number_has_the_place_and_a_reason() {
+    all_refused([
         (r#"{"a": [[1, 2], [3]], "b": [1, 2]}"#.into(), "/a/1", "row 1 has length 1 and row 0 has length 2"),
         (
             r#"{"a": [[1, 2], [3, null]], "b": [1]}"#.into(),
@@ -102,7 +109,12 @@ fn a_refusal_has_the_place_and_a_reason() {
         (r#"{"a": [[+1]], "b": [1]}"#.into(), "/a/0/0", "not JSON"),
         (r#"{"a": [[1,]], "b": [1]}"#.into(), "/a/0", "trailing comma"),
         (r#"{"a": [[1],], "b": [1]}"#.into(), "/a", "trailing comma"),
-        // Fields.
+    ]);
+}
+
+#[test]
+fn a_refused_field_has_the_place_and_a_reason() {
+    all_refused([
         (r#"{"a": [[1]], "b": [1], "methd": 1}"#.into(), "/methd", "unknown field \"methd\"; known are a, b, method"),
         (r#"{"a": [[1]], "b": [1], "x/y~": 1}"#.into(), "/x~1y~0", "unknown field"),
         (r#"{"a": [[1]], "b": [1], "a": [[1]]}"#.into(), "/a", "twice (line 1, column 24)"),
@@ -120,7 +132,12 @@ fn a_refusal_has_the_place_and_a_reason() {
         (r#"{"a": [[1]], "b": [1], "deadline_ms": "5"}"#.into(), "/deadline_ms", "a string where"),
         (r#"{"a": [[1]]}"#.into(), "/b", "missing"),
         (r#"{"b": [1]}"#.into(), "/a", "missing"),
-        // The whole.
+    ]);
+}
+
+#[test]
+fn a_refused_text_is_cut_short_or_too_long_or_no_object() {
+    all_refused([
         (String::new(), "", "cut short"),
         ("[[[1]], [1]]".into(), "", "a list where an object"),
         ("null".into(), "", "an object"),
@@ -129,7 +146,14 @@ fn a_refusal_has_the_place_and_a_reason() {
         (r#"{"a": [[1]], "b": [1]"#.into(), "", "cut short"),
         (r#"{"a": [[1]], "b": [1"#.into(), "/b", "cut short"),
         (r#"{"a": [[1, "#.into(), "/a/0", "cut short"),
-        // Base64.
+    ]);
+}
+
+#[test]
+fn refused_base64_has_the_place_and_a_reason() {
+    let f8 = |fields: &str| format!(r#"{{"b": [1], "a": {{{fields}}}}}"#);
+    let one = base64_of(&[1.0]);
+    all_refused([
         (f8(r#""shape": [1, 1], "dtype": "<f8""#), "/a/data", "missing"),
         (f8(&format!(r#""shape": [1, 1], "data": "{one}""#)), "/a/dtype", "missing"),
         (f8(&format!(r#""dtype": "<f8", "data": "{one}""#)), "/a/shape", "missing"),
@@ -162,12 +186,7 @@ fn a_refusal_has_the_place_and_a_reason() {
         (f8(r#""shape": [1, 1], "dtype": "<f8", "data": "AAA=AAAA8D8=""#), "/a/data", "not base64"),
         (f8(r#""shape": [1, 1], "dtype": "<f4", "data": "A===AA==""#), "/a/data", "not base64"),
         (f8(r#""shape": [1, 1], "dtype": "<f8", "data": "é AAAAA8D8=""#), "/a/data", "not base64"),
-    ];
-    for (text, field, reason) in table {
-        let (at, said) = refusal(text.clone());
-        assert_eq!(at, field, "{text}: {said}");
-        assert!(said.contains(reason), "{text}: {said}");
-    }
+    ]);
 }
 
 #[test]
@@ -458,4 +477,45 @@ fn near_json() -> impl Strategy<Value = String> {
         ",\"(method|priority|deadline_ms|reproducible|a|é|\\\\u00[0-9]{1,2})\":(\"[a-z\\\\]{0,5}\"|-?[0-9.]{1,22}|true|null|\\{)",
     ];
     (value.clone(), value, more).prop_map(|(a, b, more)| format!("{{\"a\":{a},\"b\":{b}{more}}}"))
+}
+
+/// By `make memory`, and alone, for the peak is the process's.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "reads the peak memory of the whole process, so it must run alone"]
+fn peak_memory_of_reading_is_once_and_a_half_the_text() {
+    let status = |field: &str| -> f64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        kilobytes.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
+    };
+    let n = 3000;
+    let System { a, b, .. } = System::random(n, 1, 1);
+    // Digits in full; of `System::random` there are but 31 bits of each.
+    let a = Matrix::new(n, n, Order::ColMajor, a.as_slice().iter().map(|number| number.sin()).collect()).unwrap();
+    let singles: Vec<f32> = a.as_slice().iter().map(|number| *number as f32).collect();
+    let head = format!(r#"{{"shape":[{n},{n}],"order":"F","dtype":"<f4","data":"#);
+    let packed = |b: &Matrix| serde_json::to_string(&Base64(b)).unwrap();
+    let forms: [(&str, &dyn Fn() -> String, f64); 3] = [
+        ("lists", &|| serde_json::to_string(&a).unwrap(), 1.5),
+        ("<f8", &|| packed(&a), 1.05),
+        ("<f4", &|| format!("{head}\"{}\"}}", base64(bytemuck::cast_slice::<f32, u8>(&singles))), 1.55),
+    ];
+    for (name, form, limit) in forms {
+        for b_first in [false, true] {
+            let (a, b) = (form(), packed(&b));
+            let text = if b_first { format!(r#"{{"b":{b},"a":{a}}}"#) } else { format!(r#"{{"a":{a},"b":{b}}}"#) };
+            drop((a, b));
+            let len = text.len() as f64;
+            std::fs::write("/proc/self/clear_refs", "5").unwrap();
+            let before = status("VmRSS:") - len;
+            let start = std::time::Instant::now();
+            let (system, _) = System::from_json(text.into()).unwrap();
+            let seconds = start.elapsed().as_secs_f64();
+            let (peak, after) = ((status("VmHWM:") - before) / len, (status("VmRSS:") - before) / len);
+            println!("{name}: {:.0} MB/s, peak {peak:.3} x the text, then {after:.3}", len / 1e6 / seconds);
+            assert!(peak <= limit, "{peak}");
+            assert_eq!(system.a.rows(), n);
+        }
+    }
 }

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::pool::soon;
 
 const BOSS: &str = env!("CARGO_BIN_EXE_boss");
+const BRIDGE: &str = env!("CARGO_BIN_EXE_bridge");
 const WORKER: &str = env!("CARGO_BIN_EXE_worker");
 
 /// A program without the options that this process's environment may hold for it.
@@ -58,6 +59,7 @@ async fn boss(arguments: &[&str]) -> Ended {
 struct Process {
     child: Child,
     said: Arc<Mutex<String>>,
+    /// It takes tasks, or requests.
     consuming: watch::Receiver<bool>,
 }
 
@@ -70,7 +72,7 @@ impl Process {
         let heard = said.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                if line.contains("consuming") {
+                if line.contains("consuming") || line.contains("listening") {
                     announce.send_replace(true);
                 }
                 let mut heard = heard.lock().expect("no panic");

@@ -6,21 +6,25 @@ use std::path::Path;
 use rabbitry::files;
 use rabbitry::tasks::solve::System;
 
-use super::{BOSS, Ended, Process, WORKER, program};
+use super::{BOSS, BRIDGE, Ended, Process, WORKER, program};
 use crate::pool::soon;
 use crate::rabbitmq::vhost;
 
-/// A line of the README that starts one of our programs.
+/// A line of the README that starts one of our programs, or asks one over HTTP.
 #[derive(Debug, PartialEq)]
 struct Line {
-    worker: bool,
+    /// `boss`, `worker`, `bridge` or `curl`.
+    program: String,
     arguments: Vec<String>,
 }
 
 /// First words of lines that are for others: their own tests and `.ci/run` see to them.
-const OTHERS: &[&str] = &["make", "docker", "podman", "git", "cd", "deploy", "curl", "sudo", "systemctl", "kubectl"];
+const OTHERS: &[&str] = &["make", "docker", "podman", "git", "cd", "deploy", "sudo", "systemctl", "kubectl"];
 
-/// The lines of blocks marked `sh` or `console` that start `boss` or `worker`. Fails at one that may, in a way that is
+/// Ours, and what asks them.
+const PROGRAMS: &[&str] = &["boss", "worker", "bridge", "curl"];
+
+/// The lines of blocks marked `sh` or `console` that start [`PROGRAMS`]. Fails at one that may, in a way that is
 /// not understood: nothing is skipped in silence.
 fn commands(readme: &str) -> Vec<Line> {
     let mut found = Vec::new();
@@ -45,15 +49,16 @@ fn commands(readme: &str) -> Vec<Line> {
             [] => continue,
         };
         let other = OTHERS.iter().any(|other| name.starts_with(other) || words[0].starts_with(other));
-        let ours = words.iter().any(|word| matches!(*word, "boss" | "worker"));
-        match name {
-            "boss" | "worker" => {
-                let shell = |word: &&&str| !matches!(**word, "&" | ">" | "|");
-                let arguments =
-                    arguments.iter().take_while(shell).map(|word| word.trim_matches(['\'', '"']).to_owned());
-                found.push(Line { worker: name == "worker", arguments: arguments.collect() });
-            }
-            _ => assert!(other || !ours, "README.md: how is this to be tested? {line}"),
+        let ours = words.iter().any(|word| PROGRAMS.contains(word));
+        if name == "curl" {
+            // With its quotes, for a shell.
+            found.push(Line { program: name.to_owned(), arguments: vec![line.to_owned()] });
+        } else if PROGRAMS.contains(&name) {
+            let shell = |word: &&&str| !matches!(**word, "&" | ">" | "|");
+            let arguments = arguments.iter().take_while(shell).map(|word| word.trim_matches(['\'', '"']).to_owned());
+            found.push(Line { program: name.to_owned(), arguments: arguments.collect() });
+        } else {
+            assert!(other || !ours, "README.md: how is this to be tested? {line}");
         }
     }
     found
@@ -71,43 +76,95 @@ fn provide(folder: &Path, arguments: &[String]) {
     }
 }
 
+/// The lines of the README, on this broker and in this folder.
+struct Trial {
+    folder: tempfile::TempDir,
+    broker: String,
+}
+
+impl Trial {
+    fn command(&self, line: &Line) -> tokio::process::Command {
+        let arguments = line.arguments.iter().map(|word| {
+            let is_address = word.starts_with("amqp") && word.contains("://");
+            if is_address { self.broker.as_str() } else { word.as_str() }
+        });
+        let arguments: Vec<&str> = arguments.collect();
+        let path = if line.program == "worker" { WORKER } else { BOSS };
+        let mut command = program(path, &arguments);
+        command.current_dir(self.folder.path());
+        if line.program == "worker" {
+            // In place of its default, which is somebody else's broker.
+            command.env("RABBITRY_BROKER", &self.broker);
+        }
+        command
+    }
+
+    /// A bridge on a port that is free, and its URL.
+    async fn bridge(&self, number: usize, line: &Line) -> (Process, String) {
+        let mut arguments: Vec<&str> = Vec::new();
+        let mut words = line.arguments.iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--listen" => drop(words.next()),
+                address if address.starts_with("amqp") => arguments.push(&self.broker),
+                other => arguments.push(other),
+            }
+        }
+        let mut command = program(BRIDGE, &[&arguments[..], &["--listen", "127.0.0.1:0"]].concat());
+        command.env("RABBITRY_SPOOL", self.folder.path().join(format!("spool-{number}")));
+        let mut bridge = Process::start(command);
+        bridge.until_consuming().await;
+        let said = bridge.said();
+        let url = said.split("url=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let url = url.unwrap_or_else(|| panic!("no address in {said}")).to_owned();
+        (bridge, url)
+    }
+
+    /// A line of curl, to this URL, which fails if the answer is an error.
+    async fn curl(&self, line: &Line, url: &str) {
+        let shell = line.arguments[0].replace("http://127.0.0.1:8080", url).replace("curl -s ", "curl -sSf ");
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", &shell]).current_dir(self.folder.path()).kill_on_drop(true);
+        let output = soon(&shell, command.output()).await.expect("sh starts");
+        assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_readme_s_commands_work() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let lines = commands(&readme);
-    assert!(lines.iter().any(|line| line.worker) && lines.iter().any(|line| !line.worker), "{lines:?}");
-    let (folder, place) = (tempfile::tempdir().expect("a folder"), vhost().await);
-    let command = |line: &Line| {
-        let arguments = line.arguments.iter().map(|word| {
-            let is_address = word.starts_with("amqp") && word.contains("://");
-            if is_address { place.url.as_str() } else { word.as_str() }
-        });
-        let arguments: Vec<&str> = arguments.collect();
-        let mut command = program(if line.worker { WORKER } else { BOSS }, &arguments);
-        command.current_dir(folder.path());
-        if line.worker {
-            // In place of its default, which is somebody else's broker.
-            command.env("RABBITRY_BROKER", &place.url);
-        }
-        command
-    };
-    let asks = |line: &Line| line.arguments.iter().any(|word| matches!(word.as_str(), "--help" | "--version"));
-    let mut workers = Vec::new();
-    for line in lines.iter().filter(|line| line.worker && !asks(line)) {
-        let mut worker = Process::start(command(line));
-        worker.until_consuming().await;
-        workers.push(worker);
+    for name in PROGRAMS {
+        assert!(lines.iter().any(|line| line.program == *name), "no {name} in {lines:?}");
     }
-    for line in lines.iter().filter(|line| !line.worker || asks(line)) {
-        provide(folder.path(), &line.arguments);
-        let output = soon(&format!("{line:?}"), command(line).output()).await.expect("it starts");
+    let place = vhost().await;
+    let trial = Trial { folder: tempfile::tempdir().expect("a folder"), broker: place.url.clone() };
+    let asks = |line: &Line| line.arguments.iter().any(|word| matches!(word.as_str(), "--help" | "--version"));
+    let of = |name: &'static str| lines.iter().filter(move |line| line.program == name);
+    let mut running = Vec::new();
+    for line in of("worker").filter(|line| !asks(line)) {
+        let mut worker = Process::start(trial.command(line));
+        worker.until_consuming().await;
+        running.push(worker);
+    }
+    for line in lines.iter().filter(|line| line.program == "boss" || (line.program == "worker" && asks(line))) {
+        provide(trial.folder.path(), &line.arguments);
+        let output = soon(&format!("{line:?}"), trial.command(line).output()).await.expect("it starts");
         let ended = Ended::from(output);
         assert_eq!(ended.code, Some(0), "{line:?}: {}{}", ended.out, ended.err);
     }
-    for mut worker in workers {
-        worker.terminate();
-        assert_eq!(worker.code().await, Some(0), "{}", worker.said());
+    provide(trial.folder.path(), &["A.npy".to_owned(), "B.npy".to_owned()]);
+    for (number, line) in of("bridge").enumerate() {
+        let (bridge, url) = trial.bridge(number, line).await;
+        for line in of("curl") {
+            trial.curl(line, &url).await;
+        }
+        running.push(bridge);
+    }
+    for mut program in running {
+        program.terminate();
+        assert_eq!(program.code().await, Some(0), "{}", program.said());
     }
 }
 
@@ -116,8 +173,12 @@ fn commands_are_found_as_they_stand() {
     let readme = "cargo run --release --bin boss -- outside\n```sh\nmake demo  # boss\n\
                   cargo run --release --bin worker   # as many as one likes\n$ boss --broker amqp://... solve \\\n  \
                   A.npy B.npy -o X.npy\nRUST=1\n```\n```text\nboss drawn\n```\n```console\nworker &\n```\n";
-    let line = |worker, text: &str| Line { worker, arguments: text.split_whitespace().map(str::to_owned).collect() };
-    let expected = [line(true, ""), line(false, "--broker amqp://... solve A.npy B.npy -o X.npy"), line(true, "")];
+    let line = |program: &str, text: &str| Line {
+        program: program.to_owned(),
+        arguments: text.split_whitespace().map(str::to_owned).collect(),
+    };
+    let solve = line("boss", "--broker amqp://... solve A.npy B.npy -o X.npy");
+    let expected = [line("worker", ""), solve, line("worker", "")];
     assert_eq!(commands(readme), expected);
 }
 

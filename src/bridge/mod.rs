@@ -135,7 +135,10 @@ impl Bridge {
         let background = [tokio::spawn(tasks.clone().dispatch()), tokio::spawn(tasks.clone().sweep())];
         let background = background.map(AbortOnDropHandle::new);
         let leases = Leases::new(launcher, kinds::offers(), leased);
-        let (open, guarded, document) = api::calls();
+        let (open, guarded, mut document) = api::calls();
+        if options.tokens.is_some() {
+            api::wants_token(&mut document);
+        }
         let app = App { boss: boss.clone(), options, budget, tasks, leases, metrics, document, stop: stop.clone() };
         let app = Arc::new(app);
         let service = api::service(app.clone(), open, guarded);

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +15,16 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// A client has so long for its handshake, and for the head of a request; a connection without one lives no longer.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A client that reads nothing of its answer for so long is cut off.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Headers of a request, at most.
 const HEADERS_MAX: usize = 64;
@@ -117,15 +122,22 @@ impl Connection {
         // Answers are written whole: there is nothing to wait for.
         let _ = stream.set_nodelay(true);
         match tls {
-            None => speak(stream, peer, app, builder, watcher).await,
+            None => speak(with_patience(stream), peer, app, builder, watcher).await,
             Some(tls) => match tokio::time::timeout(HEAD_PATIENCE, tls.accept(stream)).await {
-                Ok(Ok(stream)) => speak(stream, peer, app, builder, watcher).await,
+                Ok(Ok(stream)) => speak(with_patience(stream), peer, app, builder, watcher).await,
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             },
         }
         drop(turn);
     }
+}
+
+/// A stream whose reader must not stand still: it would hold an answer's memory for ever.
+fn with_patience<S: AsyncRead + AsyncWrite>(stream: S) -> Pin<Box<TimeoutStream<S>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_PATIENCE));
+    Box::pin(stream)
 }
 
 async fn speak(

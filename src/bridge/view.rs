@@ -1,5 +1,8 @@
 //! A task as its URL shows it.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -8,9 +11,17 @@ use utoipa::ToSchema;
 
 use super::answer::{self, Accept};
 use super::app::App;
+use super::budget::Reservation;
+use super::kinds::AnswerForm;
 use super::problem::Problem;
 use super::tasks::{Answer, Ended, Entry, Phase};
 use crate::task::TaskError;
+
+/// Memory for an answer that is written as JSON, in lengths of its numbers: these and 20 digits for each.
+const JSON_TIMES: u64 = 4;
+
+/// The longest result that an event carries, in bytes of its numbers.
+const EVENT_RESULT_BYTES: u64 = 256 << 10;
 
 /// How far a task is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -117,66 +128,97 @@ pub(super) fn state(phase: &Phase) -> (State, f64) {
 
 /// The result of a task and nothing else, or why there is none.
 pub(super) async fn result(app: &App, entry: &Entry, ended: &Ended, accept: Accept) -> Result<Response, Problem> {
-    match &ended.result {
-        Err(error) => Err(Problem::from(error.clone()).of(entry.id())),
-        Ok(answer) => write(app, entry, ended, answer, accept, Vec::new()).await,
+    let answer = ended.result.as_ref().map_err(|error| Problem::from(error.clone()).of(entry.id()))?;
+    let (answer, reservation) = read(app, entry, answer, accept).await?;
+    if accept != Accept::Json {
+        return binary(entry, ended, answer, accept, reservation);
     }
+    let worker = ended.worker.as_ref().map(|worker| &worker.id);
+    let said = [("worker", serde_json::json!(worker)), ("task", serde_json::json!(entry.id().to_string()))];
+    let said = said.map(|(name, value)| (name, value.to_string().into_bytes()));
+    let text = answer::object(answer.json()?.into_iter().chain(said));
+    Ok(answer::binary(accept, vec![text.into()], Vec::new(), reservation))
 }
 
 /// The task with its result, if it has one.
 pub(super) async fn whole(app: &App, entry: &Entry, accept: Accept) -> Result<Response, Problem> {
-    let text = serde_json::to_vec(&TaskView::of(entry)).map_err(|error| Problem::internal(error.to_string()))?;
     let ended = match entry.phase() {
         Phase::Ended(ended) => ended,
-        _ if accept == Accept::Json => return Ok(answer::json_text(StatusCode::OK, text)),
+        _ if accept == Accept::Json => return Ok(answer::json_text(StatusCode::OK, text(entry)?)),
         // The result was asked for in a form that says nothing else, and is not there yet.
-        _ => return Ok(answer::json_text(StatusCode::ACCEPTED, text)),
+        _ => return Ok(answer::json_text(StatusCode::ACCEPTED, text(entry)?)),
     };
-    match &ended.result {
-        Err(_) if accept == Accept::Json => {
-            let _ = ended.read.set(std::time::Instant::now());
-            Ok(answer::json_text(StatusCode::OK, text))
+    let response = match &ended.result {
+        Err(_) if accept == Accept::Json => answer::json_text(StatusCode::OK, text(entry)?),
+        Err(error) => return Err(Problem::from(error.clone()).of(entry.id())),
+        Ok(_) if accept == Accept::Json => {
+            let (text, reservation) = with_result(app, entry, &ended).await?;
+            answer::binary(accept, vec![text.into()], Vec::new(), reservation)
         }
-        Err(error) => Err(Problem::from(error.clone()).of(entry.id())),
         Ok(answer) => {
-            let response = write(app, entry, &ended, answer, accept, text).await?;
-            let _ = ended.read.set(std::time::Instant::now());
-            Ok(response)
+            let (answer, reservation) = read(app, entry, answer, accept).await?;
+            binary(entry, &ended, answer, accept, reservation)?
         }
-    }
+    };
+    let _ = ended.read.set(Instant::now());
+    Ok(response)
 }
 
-/// Writes an answer; in JSON as the member `result` of `view`, if there is a view.
-async fn write(
-    app: &App,
-    entry: &Entry,
-    ended: &Ended,
-    answer: &Answer,
-    accept: Accept,
-    view: Vec<u8>,
-) -> Result<Response, Problem> {
-    let (blob, reservation) = app.tasks.answer(entry, answer).await?;
-    let decoded = entry.birth.kind.decode(&entry.birth.params, blob);
-    let answer = decoded.map_err(|error| Problem::from(error).of(entry.id()))?;
-    let worker = ended.worker.as_ref().map(|worker| worker.id.clone());
-    if accept != Accept::Json {
-        let mut said = answer.headers();
-        said.push(("rabbitry-task", entry.id().to_string()));
-        said.extend(worker.map(|worker| ("rabbitry-worker", worker)));
-        let pieces = if accept == Accept::Npy { answer.into_npy()? } else { answer.into_raw() };
-        return Ok(answer::binary(accept, pieces, said, reservation));
+/// The last event of a task: with its result, if that is short.
+pub(super) async fn last(app: &App, entry: &Entry) -> Result<String, Problem> {
+    let Phase::Ended(ended) = entry.phase() else { return string(text(entry)?) };
+    let short = ended.result.as_ref().is_ok_and(|answer| answer.payload_bytes() <= EVENT_RESULT_BYTES);
+    if !short {
+        return string(text(entry)?);
     }
-    let members = answer.json()?;
-    if view.is_empty() {
-        let said = [("worker", serde_json::json!(worker)), ("task", serde_json::json!(entry.id().to_string()))];
-        let said = said.map(|(name, value)| (name, value.to_string().into_bytes()));
-        let text = answer::object(members.into_iter().chain(said));
-        return Ok(answer::json_text(StatusCode::OK, text));
-    }
-    let mut text = view;
+    let (text, _reservation) = with_result(app, entry, &ended).await?;
+    let _ = ended.read.set(Instant::now());
+    string(text)
+}
+
+fn string(text: Vec<u8>) -> Result<String, Problem> {
+    String::from_utf8(text).map_err(|error| Problem::internal(error.to_string()))
+}
+
+fn text(entry: &Entry) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(&TaskView::of(entry)).map_err(|error| Problem::internal(error.to_string()))
+}
+
+/// The task in JSON with its answer as the member `result`.
+async fn with_result(app: &App, entry: &Entry, ended: &Ended) -> Result<(Vec<u8>, Arc<Reservation>), Problem> {
+    let mut text = text(entry)?;
+    let Ok(answer) = &ended.result else { return Err(Problem::internal("a result of a task that has none")) };
+    let (answer, reservation) = read(app, entry, answer, Accept::Json).await?;
     text.pop();
     text.extend_from_slice(b",\"result\":");
-    text.extend(answer::object(members));
+    text.extend(answer::object(answer.json()?));
     text.push(b'}');
-    Ok(answer::json_text(StatusCode::OK, text))
+    Ok((text, reservation))
+}
+
+/// Reads an answer from where it is, with the memory that it takes until it is sent.
+async fn read(
+    app: &App,
+    entry: &Entry,
+    answer: &Answer,
+    accept: Accept,
+) -> Result<(Box<dyn AnswerForm>, Arc<Reservation>), Problem> {
+    let times = if accept == Accept::Json { JSON_TIMES } else { 1 };
+    let (blob, reservation) = app.tasks.answer(entry, answer, times).await?;
+    let decoded = entry.birth.kind.decode(&entry.birth.params, blob);
+    Ok((decoded.map_err(|error| Problem::from(error).of(entry.id()))?, reservation))
+}
+
+fn binary(
+    entry: &Entry,
+    ended: &Ended,
+    answer: Box<dyn AnswerForm>,
+    accept: Accept,
+    reservation: Arc<Reservation>,
+) -> Result<Response, Problem> {
+    let mut said = answer.headers();
+    said.push(("rabbitry-task", entry.id().to_string()));
+    said.extend(ended.worker.as_ref().map(|worker| ("rabbitry-worker", worker.id.clone())));
+    let pieces = if accept == Accept::Npy { answer.into_npy()? } else { answer.into_raw() };
+    Ok(answer::binary(accept, pieces, said, reservation))
 }

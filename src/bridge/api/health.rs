@@ -18,6 +18,15 @@ pub(super) struct Health {
     version: &'static str,
 }
 
+/// That it is ready.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Ready {
+    /// Always `ok`.
+    status: &'static str,
+    /// Live workers. Without any, tasks wait.
+    workers: usize,
+}
+
 const FINE: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
 
 /// The bridge answers.
@@ -28,10 +37,10 @@ pub(super) async fn healthz() -> Json<Health> {
 
 /// The bridge is connected to its broker, and takes tasks.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
-    (status = 200, body = Health),
+    (status = 200, body = Ready),
     (status = 503, description = "Not now", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn readyz(State(app): State<Shared>) -> Result<Json<Health>, Problem> {
+pub(super) async fn readyz(State(app): State<Shared>) -> Result<Json<Ready>, Problem> {
     if app.stop.is_cancelled() {
         return Err(Problem::stopping());
     }
@@ -42,5 +51,5 @@ pub(super) async fn readyz(State(app): State<Shared>) -> Result<Json<Health>, Pr
         let status = StatusCode::SERVICE_UNAVAILABLE;
         return Err(Problem::new(status, "broker", "No connection to the broker", "the bridge is reconnecting"));
     }
-    Ok(Json(FINE))
+    Ok(Json(Ready { status: "ok", workers: app.boss.nodes().len() }))
 }

@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -77,6 +78,13 @@ pub(super) fn calls() -> (Router<Shared>, Router<Shared>, utoipa::openapi::OpenA
     document.merge(first);
     document.merge(second);
     (open, guarded, document)
+}
+
+/// Says in the document that a token is wanted, so that /docs asks for it.
+pub(super) fn wants_token(document: &mut utoipa::openapi::OpenApi) {
+    let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document.components.get_or_insert_default().add_security_scheme("token", scheme);
+    document.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
 }
 
 /// The whole service.

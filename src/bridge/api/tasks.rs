@@ -162,7 +162,8 @@ pub(super) async fn cancel(State(app): State<Shared>, Path(id): Path<String>) ->
     Ok(Json(TaskView::of(&entry)))
 }
 
-/// The states of a task as server-sent events: one at once, one at each change, the last one with its outcome.
+/// The states of a task as server-sent events: one at once, one at each change, the last one with its outcome, and with
+/// its result up to 256 KiB.
 #[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "tasks", params(("id" = String, Path, description = "The task's id")), responses(
     (status = 200, description = "Events `state`, each a task in JSON", body = String, content_type = "text/event-stream"),
     common::Missing,
@@ -179,7 +180,12 @@ pub(super) async fn events(
         }
         let view = change(&app, &entry, last).await?;
         let over = !matches!(view.state(), TaskState::Queued | TaskState::Running);
-        let event = Event::default().event("state").json_data(&view).unwrap_or_default();
+        let event = Event::default().event("state");
+        let last = if over { view::last(&app, &entry).await.ok() } else { None };
+        let event = match last {
+            Some(text) => event.data(text),
+            None => event.json_data(&view).unwrap_or_default(),
+        };
         Some((Ok(event), (app, entry, Some(view), over)))
     });
     Ok(Sse::new(states).keep_alive(KeepAlive::default()))

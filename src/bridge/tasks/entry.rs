@@ -103,6 +103,16 @@ pub(in super::super) enum Answer {
     Spooled { format: Format, params: Vec<u8>, payload_bytes: u64 },
 }
 
+impl Answer {
+    /// Its length.
+    pub(in super::super) fn payload_bytes(&self) -> u64 {
+        match self {
+            Answer::Here(blob, _) => blob.payload_bytes(),
+            Answer::Spooled { payload_bytes, .. } => *payload_bytes,
+        }
+    }
+}
+
 impl Entry {
     pub(super) fn new(birth: Birth, number: u64, phase: Phase, kept: Kept) -> Self {
         Entry { birth, number, phase: watch::Sender::new(phase), kept: Mutex::new(kept) }

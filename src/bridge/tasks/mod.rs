@@ -145,16 +145,23 @@ impl Tasks {
         self.table().remove(entry);
     }
 
-    /// The answer of a task that has one, read from where it is.
-    pub(super) async fn answer(&self, entry: &Entry, answer: &Answer) -> Result<(Blob, Arc<Reservation>), Problem> {
+    /// The answer of a task that has one, read from where it is, with memory for so many times its length.
+    pub(super) async fn answer(
+        &self,
+        entry: &Entry,
+        answer: &Answer,
+        times: u64,
+    ) -> Result<(Blob, Arc<Reservation>), Problem> {
+        let bytes = answer.payload_bytes().saturating_mul(times);
         match answer {
-            Answer::Here(blob, reservation) => Ok((blob.clone(), reservation.clone())),
-            Answer::Spooled { format, params, payload_bytes } => {
-                // Once as it lies on disk, once as it is written.
-                let reserved = self.budget.reserve(payload_bytes.saturating_mul(2));
-                let reservation = Arc::new(reserved.map_err(super::body::no_room)?);
-                let payload =
-                    self.spool.answer(entry.id()).await.map_err(|error| detached::problem(&error).of(entry.id()))?;
+            Answer::Here(blob, reservation) => {
+                reservation.grow_to(bytes).map_err(super::body::no_room)?;
+                Ok((blob.clone(), reservation.clone()))
+            }
+            Answer::Spooled { format, params, .. } => {
+                let reservation = Arc::new(self.budget.reserve(bytes).map_err(super::body::no_room)?);
+                let payload = self.spool.answer(entry.id()).await;
+                let payload = payload.map_err(|error| detached::problem(&error).of(entry.id()))?;
                 Ok((Blob { format: *format, params: params.clone(), payload: vec![payload] }, reservation))
             }
         }

@@ -9,7 +9,7 @@ else
 FEATURES := --no-default-features --features faer
 endif
 
-.PHONY: help setup demo test test-faer bench memory baselines lint fmt clippy deny broker clean tools mkl rabbitmq
+.PHONY: help setup demo test test-faer bench memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -22,7 +22,7 @@ demo: tools mkl ## solve 16 random systems of N=1000 on an embedded pool, no bro
 	@cargo run --locked --release $(FEATURES) --bin boss -- solve --random 1000 --count 16
 
 # The documentation's examples run first, so that the closing lines are those of the integration tests.
-test: setup ## every test, those against a real RabbitMQ included
+test: setup clients ## every test, those against a real RabbitMQ and those of clients/ included
 	@cargo test --locked $(FEATURES) --doc
 	@cargo test --locked $(FEATURES) --tests
 
@@ -34,6 +34,9 @@ bench: setup ## the benchmarks (criterion; the report is in target/criterion)
 
 memory: tools mkl ## the peak memory of one large solution by LU and by the mixed method, against the size of A, and of reading JSON
 	@cargo test --locked $(FEATURES) --release --lib peak_memory -- --ignored --nocapture --test-threads=1
+
+clients: tools ## what the clients in other languages need for their tests: NumPy, pika, and minion_eigen built
+	@deploy/setup-clients.sh
 
 # Not part of `setup`: only `cargo bench --bench versus` wants them, and it says what is missing and goes on without.
 baselines: ## NumPy and Eigen into target/baselines, for `cargo bench --bench versus` to compare with

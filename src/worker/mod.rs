@@ -9,6 +9,7 @@
 mod compute;
 mod delivery;
 mod identity;
+mod intake;
 mod launcher;
 mod memory;
 mod presence;

@@ -326,7 +326,9 @@ async fn all_outside_workers_share_one_limit_of_memory(on: Place) {
 }
 
 async fn a_lost_connection_ends_the_lease_and_the_task_comes_again(on: Place) {
-    let (boss, leases, m) = (on.boss().await, bridge(&on, options()), minion("m"));
+    // Longer than `rabbitmqctl` takes on two busy cores.
+    let leases = bridge(&on, Options { lease: 2 * PATIENCE, ..options() });
+    let (boss, m) = (on.boss().await, minion("m"));
     let ticket = submit(&boss, Probe("a".into())).await;
     let leased = lease(&leases, &m).await;
     if !cut_all_connections(&on).await {

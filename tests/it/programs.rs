@@ -1,6 +1,7 @@
 //! The programs as people and scripts use them: real processes against RabbitMQ.
 
 mod cancelling;
+mod clients;
 mod exit_codes;
 mod readme;
 mod solving;

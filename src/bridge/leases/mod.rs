@@ -9,29 +9,33 @@
 //! when the lease is not renewed (an attempt counted) or given back (none counted); a session without a lease and without
 //! a request ends after a moment of grace; the tasks of all sessions together stay within one limit of memory.
 
+mod answer;
 mod error;
 mod front;
+mod lease;
+mod session;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Error;
-use crate::task::{Blob, HandBack, Handler, Kind, MAX_PARAMS, Task, TaskError, TaskId};
-use crate::worker::{self, Claim, Identity, Launcher, Memory, Summary};
+use crate::task::{Blob, HandBack, Handler, Kind, TaskError};
+use crate::worker::{self, Launcher, Memory, Summary};
+pub use answer::Offer;
+use answer::{check_answer, short};
 pub use error::{Ended, LeaseError};
 use front::Front;
-use table::{Asked, Due, Held, Number, Over, Table, Verdict};
+pub use lease::{Lease, LeaseId, Leased, Minion, Renewed};
+use table::{Table, Verdict};
 
 /// How leases are given.
 #[derive(Clone, Debug)]
@@ -61,116 +65,6 @@ impl Default for Options {
             attempts_max: 5,
         }
     }
-}
-
-/// A kind of task that can be leased.
-#[derive(Clone)]
-pub struct Offer {
-    handler: Arc<dyn Handler>,
-    check: fn(&[u8], Blob) -> Result<(), TaskError>,
-}
-
-impl Offer {
-    /// The kind of `T`. The handler only plans, and computes nothing.
-    pub fn new<T: Task>(handler: Arc<dyn Handler>) -> Self {
-        Offer { handler, check: |task, answer| T::decode_answer(task, answer).map(drop) }
-    }
-}
-
-/// An outside worker that asks for a task. It is the same one as long as name, host and pid are.
-#[derive(Clone, Debug, Default)]
-pub struct Minion {
-    /// Who it says it is.
-    pub claim: Claim,
-    /// The kinds it computes.
-    pub kinds: Vec<String>,
-}
-
-/// What tells outside workers apart: name, host, pid.
-type Key = (String, String, u32);
-
-/// 128 random bits that name a lease. Who knows them has the lease.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LeaseId(u128);
-
-impl LeaseId {
-    fn random() -> Self {
-        LeaseId(rand::random())
-    }
-}
-
-impl fmt::Display for LeaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for LeaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LeaseId({self})")
-    }
-}
-
-impl FromStr for LeaseId {
-    type Err = TaskError;
-
-    /// Reads the 32 hexadecimal digits that [`fmt::Display`] writes.
-    fn from_str(text: &str) -> Result<Self, TaskError> {
-        match u128::from_str_radix(text, 16) {
-            // The parser takes a sign, too.
-            Ok(id) if text.len() == 32 && !text.starts_with('+') => Ok(LeaseId(id)),
-            _ => Err(TaskError::Invalid(format!("a lease id is 32 hexadecimal digits, not {text:?}"))),
-        }
-    }
-}
-
-/// A task on lease.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    /// Its id, new with each lease.
-    pub id: LeaseId,
-    /// How long until it is over, unless it is renewed.
-    pub expires_in: Duration,
-    /// The task.
-    pub leased: Leased,
-}
-
-/// What a lease is for.
-#[derive(Clone, Debug)]
-pub struct Leased {
-    /// The task's id, for logs.
-    pub task: TaskId,
-    /// Attempts at the task that came to no outcome before.
-    pub attempt: u32,
-    /// Its kind.
-    pub kind: Kind,
-    /// Parameters and payload. The answer is in the same form.
-    pub blob: Blob,
-    /// The task is stopped then, on this machine's monotonic clock.
-    pub deadline: Option<std::time::Instant>,
-}
-
-impl Leased {
-    fn new(held: &Held) -> Self {
-        Leased {
-            // Every task that came from a queue has one.
-            task: held.watch.task().unwrap_or(TaskId(0)),
-            attempt: held.watch.attempt(),
-            kind: held.kind.clone(),
-            blob: held.blob.clone(),
-            deadline: held.watch.deadline(),
-        }
-    }
-}
-
-/// The answer to a renewal.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Renewed {
-    /// How long until the lease is over, unless it is renewed again; zero if it is.
-    pub expires_in: Duration,
-    /// Nobody wants the task any more, for this reason ([`TaskError::Cancelled`] or [`TaskError::DeadlineExceeded`]): the
-    /// lease is over, and the worker should stop.
-    pub stopped: Option<TaskError>,
 }
 
 type Start =
@@ -330,93 +224,6 @@ impl Shared {
         }
         Ok(known.into_iter().filter(|kind| asked.iter().any(|name| name == kind.as_str())).collect())
     }
-
-    /// Puts a request into its worker's session, which is begun if need be.
-    fn ask(self: &Arc<Self>, minion: &Minion, kinds: &[Kind]) -> Result<(Waiting<'_>, Woken), LeaseError> {
-        let claim = &minion.claim;
-        let key = (claim.name.clone(), claim.host.clone(), claim.pid);
-        let mut table = self.table();
-        let mut begun = false;
-        loop {
-            match table.ask(&key, kinds, Instant::now())? {
-                Asked::Waiting { session, turn, woken } => {
-                    return Ok((Waiting { shared: self, session, turn }, woken));
-                }
-                Asked::Nobody if begun => return Err(LeaseError::Closing),
-                Asked::Nobody => self.begin(&mut table, key.clone(), claim, kinds)?,
-            }
-            begun = true;
-        }
-    }
-
-    fn begin(self: &Arc<Self>, table: &mut Table, key: Key, claim: &Claim, kinds: &[Kind]) -> Result<(), LeaseError> {
-        let full = |_| LeaseError::Full { max: self.sessions_max };
-        let room = self.room.clone().try_acquire_owned().map_err(full)?;
-        let (stop, changed) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let session = table.begin(key, kinds.to_vec(), stop.clone(), changed.clone(), Instant::now());
-        let offers = self.offers.iter().map(|offer| &offer.handler).filter(|kind| kinds.contains(&kind.kind()));
-        let front = |kind: &Arc<dyn Handler>| Arc::new(Front { kind: kind.clone(), session, shared: self.clone() });
-        let options = worker::Options { identity: Some(Identity::outside(claim)), ..self.worker.clone() };
-        let worker = (self.start)(offers.map(front).collect(), options, stop);
-        self.sessions.spawn(attend(self.clone(), session, changed, worker, room));
-        Ok(())
-    }
-}
-
-type Woken = tokio::sync::oneshot::Receiver<Result<(), LeaseError>>;
-
-/// A session's clock: ends it when its time is over, or when its worker has come to an end by itself.
-async fn attend(
-    shared: Arc<Shared>,
-    session: Number,
-    changed: Arc<Notify>,
-    mut worker: JoinHandle<Result<Summary, Error>>,
-    _room: OwnedSemaphorePermit,
-) {
-    loop {
-        let due = shared.table().due(session, Instant::now());
-        let time = async {
-            match due {
-                Due::At(at) => tokio::time::sleep_until(at).await,
-                Due::Changed => std::future::pending().await,
-                Due::Over => {}
-            }
-        };
-        tokio::select! {
-            biased;
-            ended = &mut worker => {
-                let error = match ended {
-                    Ok(Err(error)) => error,
-                    Ok(Ok(_)) => Error::Lost("the worker of the session stopped".into()),
-                    Err(panicked) => Error::Lost(panicked.to_string()),
-                };
-                return shared.table().end(session, Over::Broken(error));
-            }
-            () = time => {}
-            () = changed.notified() => {}
-        }
-        if due == Due::Over {
-            break;
-        }
-    }
-    // It drains: its task has its verdict, and goes back.
-    if let Ok(Err(error)) = worker.await {
-        tracing::warn!(%error, "the session of an outside worker did not end in good order");
-    }
-}
-
-/// A request that waits; dropped, it has gone.
-struct Waiting<'a> {
-    shared: &'a Shared,
-    session: Number,
-    turn: Number,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        // Nothing to do for one that has taken its task.
-        self.shared.table().leave(self.session, self.turn, Instant::now());
-    }
 }
 
 /// An answer that is being checked; dropped, the lease is open again, unless it has ended.
@@ -428,40 +235,5 @@ struct Reopen<'a> {
 impl Drop for Reopen<'_> {
     fn drop(&mut self) {
         self.shared.table().reopen(self.lease, Instant::now());
-    }
-}
-
-/// Whether bytes from outside are an answer that its asker will take.
-fn check_answer(
-    check: Option<fn(&[u8], Blob) -> Result<(), TaskError>>,
-    task: &Blob,
-    answer: Blob,
-) -> Result<(), TaskError> {
-    if answer.format != task.format {
-        let (asked, came) = (task.format.content_type(), answer.format.content_type());
-        return Err(TaskError::Invalid(format!("the task is {asked}, so its answer must be, and not {came}")));
-    }
-    if answer.params.len() > MAX_PARAMS {
-        let bytes = answer.params.len();
-        return Err(TaskError::Invalid(format!("{bytes} bytes of parameters, {MAX_PARAMS} are allowed")));
-    }
-    match check {
-        // A foreign client may have sent a task without parameters: nobody knows what it asked for but itself.
-        Some(check) if !(task.params.is_empty() && task.format == crate::task::Format::Json) => {
-            check(&task.params, answer)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// An error travels in a head, which has little room.
-fn short(error: TaskError) -> TaskError {
-    let short = |text: String| text.chars().take(1000).collect();
-    match error {
-        TaskError::Invalid(text) => TaskError::Invalid(short(text)),
-        TaskError::Panicked(text) => TaskError::Panicked(short(text)),
-        TaskError::Refused(text) => TaskError::Refused(short(text)),
-        TaskError::UnknownKind { kind, known } => TaskError::UnknownKind { kind: short(kind), known: short(known) },
-        other => other,
     }
 }

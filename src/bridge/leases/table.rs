@@ -11,7 +11,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ended, Key, Lease, LeaseError, LeaseId, Leased, Renewed};
+use super::lease::Key;
+use super::{Ended, Lease, LeaseError, LeaseId, Leased, Renewed};
 use crate::broker;
 use crate::task::{Blob, HandBack, Kind, TaskError, Watch};
 

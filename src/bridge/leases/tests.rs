@@ -6,7 +6,8 @@ use futures_util::{FutureExt, poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
-use crate::task::{Encoded, Format, Plan, Watch};
+use crate::task::{Encoded, Format, MAX_PARAMS, Plan, Task, TaskId, Watch};
+use crate::worker::Claim;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -9,11 +9,11 @@ else
 FEATURES := --no-default-features --features faer
 endif
 
-.PHONY: help setup demo test test-faer bench memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
+.PHONY: help setup demo test test-faer schemathesis bench memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: tools mkl rabbitmq ## fetch what is missing: Intel MKL into .mkl/, RabbitMQ from Debian's packages
 	@echo "make: set up"
@@ -28,6 +28,11 @@ test: setup clients ## every test, those against a real RabbitMQ and those of cl
 
 test-faer: tools ## the kernel suite on the pure-Rust kernel, without MKL
 	@cargo test --locked --no-default-features --features faer --lib
+
+# The program that plain `cargo build` makes. EXAMPLES=500 asks more.
+schemathesis: tools mkl ## the bridge against its own OpenAPI document, with schemathesis from PyPI (fetched once)
+	@cargo build --locked $(FEATURES) --bin bridge
+	@$${PYTHON:-python3} tests/schemathesis/run.py target/debug/bridge $(or $(EXAMPLES),40)
 
 bench: setup ## the benchmarks (criterion; the report is in target/criterion)
 	@cargo bench --locked $(FEATURES)

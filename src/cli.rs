@@ -401,6 +401,8 @@ impl BridgeCli {
             spool: self.spool.clone().or_else(|| self.default_spool()).ok_or("there is no HOME: say --spool FOLDER")?,
             spool_bytes: self.spool_size.as_u64(),
             result_ttl: self.result_ttl,
+            read_again: bridge::READ_AGAIN,
+            patience: bridge::PATIENCE,
             lease: self.lease,
             quorum: self.quorum,
         })

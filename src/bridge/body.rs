@@ -1,8 +1,8 @@
-//! Request bodies: bounded in bytes, in memory and in time, and never longer in memory than what has come.
+//! Request bodies: bounded in bytes and in memory, and never longer in memory than what has come. Bounds in time are
+//! [`Arrival`](super::arrival::Arrival)'s, and what is refused is read to its end there.
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,17 +10,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::BodyExt;
 
+use super::arrival::TooSlow;
 use super::budget::{Budget, Refused, Reservation};
 use super::problem::Problem;
-
-/// A client may be silent for so long within its body.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// After [`SILENCE`] a body has to come at this rate in the mean: slower ones only hold memory.
-const BYTES_PER_SECOND_MIN: u64 = 16 << 10;
-
-/// A refused body is still read and thrown away for so long: many clients read no answer before they have sent it all.
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// The most that an empty buffer is given before anything has come.
 const FIRST_BYTES: usize = 64 << 10;
@@ -34,7 +26,6 @@ pub(super) struct Incoming {
     /// Memory for each byte of body, in eighths.
     eighths: u64,
     reservation: Arc<Reservation>,
-    started: Instant,
 }
 
 /// A body that was not to be had: carried through libraries that know only of I/O errors.
@@ -51,33 +42,18 @@ impl Incoming {
         budget: &Budget,
         eighths: u64,
     ) -> Result<Self, Problem> {
-        let refused = |problem: Problem, body: Body| {
-            drain(body, max_bytes);
-            problem
-        };
-        if let Some(coding) = headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        if let Some(coding) = headers.get_all(header::CONTENT_ENCODING).iter().find(|coding| *coding != "identity") {
             let detail = format!("the body is sent as {coding:?}; send it as it is: no content coding is read");
-            return Err(refused(Problem::unsupported(detail).at("Content-Encoding"), body));
+            return Err(Problem::unsupported(detail).at("Content-Encoding"));
         }
         // hyper has checked that it is a number, and the only one.
         let announced =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|bytes| bytes > max_bytes) {
-            return Err(refused(too_long(max_bytes), body));
+            return Err(too_long(max_bytes));
         }
-        let reservation = budget.reserve(memory_bytes(announced.unwrap_or(0), eighths));
-        match reservation {
-            Ok(reservation) => Ok(Incoming {
-                body,
-                announced,
-                max_bytes,
-                read_bytes: 0,
-                eighths,
-                reservation: Arc::new(reservation),
-                started: Instant::now(),
-            }),
-            Err(why) => Err(refused(no_room(why), body)),
-        }
+        let reservation = budget.reserve(memory_bytes(announced.unwrap_or(0), eighths)).map_err(no_room)?;
+        Ok(Incoming { body, announced, max_bytes, read_bytes: 0, eighths, reservation: Arc::new(reservation) })
     }
 
     /// Bytes that are still to come, as far as the client has said.
@@ -85,31 +61,17 @@ impl Incoming {
         Some(self.announced?.saturating_sub(self.read_bytes))
     }
 
-    /// Throws the rest away, and gives the problem back.
-    pub(super) fn refuse(self, problem: Problem) -> Problem {
-        drain(self.body, self.max_bytes);
-        problem
-    }
-
     /// The next bytes.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            let next = tokio::time::timeout(SILENCE, self.body.frame()).await;
-            let frame = match next.map_err(|_| too_slow("nothing has come for 30 s"))? {
+            let frame = match self.body.frame().await {
                 None => return Ok(None),
-                Some(Err(error)) => {
-                    let detail = format!("the body ended after {} bytes: {error}; send it again", self.read_bytes);
-                    return Err(Problem::bad_request(detail));
-                }
+                Some(Err(error)) => return Err(broken(self.read_bytes, error)),
                 Some(Ok(frame)) => frame,
             };
             // Trailers say nothing to us.
             let Ok(bytes) = frame.into_data() else { continue };
             self.read_bytes += bytes.len() as u64;
-            let taken = self.started.elapsed().saturating_sub(SILENCE).as_secs();
-            if self.read_bytes / BYTES_PER_SECOND_MIN < taken {
-                return Err(too_slow("it comes at less than 16 KiB/s"));
-            }
             if self.read_bytes > self.max_bytes {
                 return Err(too_long(self.max_bytes));
             }
@@ -121,16 +83,10 @@ impl Incoming {
     /// All of it in one piece, and the memory it has.
     pub(super) async fn whole(mut self) -> Result<(Vec<u8>, Arc<Reservation>), Problem> {
         let mut whole = Vec::new();
-        loop {
-            match self.chunk().await {
-                Ok(Some(bytes)) => append(&mut whole, &bytes, self.remaining_bytes()),
-                Ok(None) => return Ok((whole, self.reservation)),
-                Err(problem) => {
-                    drain(self.body, self.max_bytes);
-                    return Err(problem);
-                }
-            }
+        while let Some(bytes) = self.chunk().await? {
+            append(&mut whole, &bytes, self.remaining_bytes());
         }
+        Ok((whole, self.reservation))
     }
 
     /// For a reader that wants a stream, and the memory it has.
@@ -141,10 +97,7 @@ impl Incoming {
             match incoming.chunk().await {
                 Ok(Some(bytes)) => Some((Ok(bytes), Some(incoming))),
                 Ok(None) => None,
-                Err(problem) => {
-                    drain(incoming.body, incoming.max_bytes);
-                    Some((Err(io::Error::other(Unread(problem))), None))
-                }
+                Err(problem) => Some((Err(io::Error::other(Unread(problem))), None)),
             }
         });
         (stream, reservation)
@@ -165,19 +118,6 @@ fn memory_bytes(body_bytes: u64, eighths: u64) -> u64 {
     (body_bytes / 8 + 1).saturating_mul(eighths)
 }
 
-/// Reads on in the background and throws away, so that the client gets to read the refusal.
-fn drain(mut body: Body, max_bytes: u64) {
-    tokio::spawn(tokio::time::timeout(DRAIN, async move {
-        let mut read = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
-            if read > max_bytes {
-                return;
-            }
-        }
-    }));
-}
-
 pub(super) fn no_room(why: Refused) -> Problem {
     match why {
         Refused::Now => {
@@ -193,7 +133,30 @@ fn too_long(max_bytes: u64) -> Problem {
     Problem::too_large(format!("the body is longer than {max_bytes} bytes; raise --max-body"))
 }
 
-fn too_slow(how: &str) -> Problem {
-    let detail = format!("the body comes too slowly: {how}; send it again");
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "The body came too slowly", detail)
+fn broken(read_bytes: u64, error: axum::Error) -> Problem {
+    let error = error.into_inner();
+    // Once as we made it, and once as axum hands on what we made.
+    let slow = error.downcast_ref::<TooSlow>().or_else(|| error.source()?.downcast_ref());
+    match slow {
+        Some(slow) => {
+            let detail = format!("the body comes too slowly: {slow}; send it again");
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "The body came too slowly", detail)
+        }
+        None => {
+            Problem::bad_request(format!("the body ended after {read_bytes} bytes: {}; send it again", said(&*error)))
+        }
+    }
+}
+
+/// An error with its causes.
+fn said(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).fold(String::new(), |text, error| {
+        let more = error.to_string();
+        match text.is_empty() {
+            true => more,
+            // Some say their cause themselves.
+            false if text.contains(&more) => text,
+            false => format!("{text}: {more}"),
+        }
+    })
 }

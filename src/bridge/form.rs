@@ -25,6 +25,9 @@ pub(super) const PARAMS_HEADER: &str = "rabbitry-params";
 /// The longest of the small text fields of a multipart body.
 const TEXT_FIELD_BYTES: usize = 256;
 
+/// Some milliseconds' worth of numbers.
+const APART_BYTES: usize = 1 << 20;
+
 /// The parts of a multipart body, at most.
 const FIELDS_MAX: usize = 16;
 
@@ -99,24 +102,24 @@ pub(super) async fn read(
     let eighths = if form == Ok(Form::Json) { JSON_EIGHTHS } else { BINARY_EIGHTHS };
     let incoming = Incoming::new(headers, body, max_bytes, budget, eighths)?;
     let (encoded, wishes, reservation) = match form {
-        Err(problem) => return Err(incoming.refuse(problem)),
+        Err(problem) => return Err(problem),
         Ok(Form::Json) => {
             let (text, reservation) = incoming.whole().await?;
-            let (encoded, wishes) = kind.read_json(text)?;
+            let (encoded, wishes) = apart(text.len(), move || kind.read_json(text)).await?;
             (encoded, wishes, reservation)
         }
         Ok(Form::Raw) => {
-            let params = match raw_params(headers) {
-                Ok(params) => params,
-                Err(problem) => return Err(incoming.refuse(problem)),
-            };
+            let params = raw_params(headers)?;
             let (payload, reservation) = incoming.whole().await?;
             let blob = Blob { format: Format::Binary, params, payload: vec![payload.into()] };
-            (kind.read_raw(blob)?, Wishes::default(), reservation)
+            let bytes = usize::try_from(blob.payload_bytes()).unwrap_or(usize::MAX);
+            let encoded = apart(bytes, move || kind.read_raw(blob)).await?;
+            (encoded, Wishes::default(), reservation)
         }
         Ok(Form::Multipart(boundary)) => {
             let (fields, reservation) = multipart(incoming, boundary).await?;
-            let (encoded, wishes) = kind.read_fields(fields)?;
+            let bytes = fields.iter().map(|field| field.bytes.len()).sum();
+            let (encoded, wishes) = apart(bytes, move || kind.read_fields(fields)).await?;
             (encoded, wishes, reservation)
         }
     };
@@ -124,6 +127,15 @@ pub(super) async fn read(
     reservation.shrink_to(bytes);
     reservation.grow_to(bytes).map_err(super::body::no_room)?;
     Ok(Submission { kind, encoded, wishes, reservation })
+}
+
+/// Works on so many bytes, apart from the threads that serve others if that takes longer than a blink.
+pub(super) async fn apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if bytes < APART_BYTES {
+        return work();
+    }
+    // It is never cancelled, so what it has come to is a value or a panic.
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// The parameters of a raw payload.

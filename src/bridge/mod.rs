@@ -5,6 +5,7 @@
 mod answer;
 mod api;
 mod app;
+mod arrival;
 mod body;
 mod budget;
 mod form;
@@ -12,6 +13,7 @@ mod guard;
 mod kinds;
 pub mod leases;
 mod metrics;
+mod patient;
 mod problem;
 mod rates;
 mod server;
@@ -38,11 +40,18 @@ use budget::Budget;
 pub use guard::Tokens;
 use leases::Leases;
 use metrics::Metrics;
+use server::Bounds;
 use spool::{Found, Spool};
-use tasks::Tasks;
+use tasks::{KeepFor, Tasks};
 
 /// Leases are handed back within this time, or left to the broker.
 const HAND_BACK: Duration = Duration::from_secs(10);
+
+/// How long a result that was read stays, if nothing else is said.
+pub const READ_AGAIN: Duration = Duration::from_secs(60);
+
+/// The patience with silent clients, if nothing else is said.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a bridge behaves.
 #[derive(Clone)]
@@ -67,6 +76,10 @@ pub struct Options {
     pub spool_bytes: u64,
     /// How long a result is kept that nobody reads.
     pub result_ttl: Duration,
+    /// A result that was read stays so long, for a client whose connection broke in the middle.
+    pub read_again: Duration,
+    /// How long a client may be silent within its handshake, its head or its body.
+    pub patience: Duration,
     /// How long a worker outside has a task without saying a word.
     pub lease: Duration,
     /// Declare work queues as quorum queues.
@@ -120,7 +133,11 @@ impl Bridge {
         tracing::info!(url = self.url(), spool = %self.options.spool.display(), "listening; the calls are described at /docs");
         let Bridge { listener, tls, options, spool, found, .. } = self;
         let boss = Arc::new(boss);
-        let (connections_max, result_ttl) = (options.connections_max, options.result_ttl);
+        let bounds = Bounds {
+            connections_max: options.connections_max,
+            patience: options.patience,
+            max_body_bytes: options.max_body_bytes,
+        };
         // A third for tasks that are with workers outside.
         let leased = leases::Options {
             lease: options.lease,
@@ -129,11 +146,13 @@ impl Bridge {
             ..leases::Options::default()
         };
         let (metrics, budget) = (Metrics::new(), Budget::new(options.memory_bytes / 3 * 2));
-        let tasks = Tasks::new(boss.clone(), spool, budget.clone(), metrics.clone(), result_ttl, stop.clone());
+        let keep = KeepFor { unread: options.result_ttl, read: options.read_again };
+        let tasks = Tasks::new(boss.clone(), spool, budget.clone(), metrics.clone(), keep, stop.clone());
         let tasks = Arc::new(tasks);
         tasks.recover(found);
         let background = [tokio::spawn(tasks.clone().dispatch()), tokio::spawn(tasks.clone().sweep())];
         let background = background.map(AbortOnDropHandle::new);
+        let ending = tasks.clone();
         let leases = Leases::new(launcher, kinds::offers(), leased);
         let (open, guarded, mut document) = api::calls();
         if options.tokens.is_some() {
@@ -148,8 +167,12 @@ impl Bridge {
                 tracing::warn!("leases are not handed back yet; the broker gives their tasks to others");
             }
         };
-        tokio::join!(server::serve(listener, tls, service, connections_max, stop.clone()), hand_back);
-        drop(background);
+        tokio::join!(server::serve(listener, tls, service, bounds, stop.clone()), hand_back);
+        for running in background {
+            running.abort();
+            let _ = running.await;
+        }
         boss.close().await;
+        ending.settled().await;
     }
 }

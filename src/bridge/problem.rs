@@ -14,6 +14,20 @@ use crate::task::{TaskError, TaskId};
 /// The media type of a problem.
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
+/// The longest detail: some repeat what came, and that may be anything.
+const DETAIL_BYTES_MAX: usize = 2000;
+
+/// The longest name of a field.
+const FIELD_BYTES_MAX: usize = 200;
+
+fn shortened(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+        text.push_str(" ...");
+    }
+    text
+}
+
 /// A problem document (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(super) struct Problem {
@@ -51,7 +65,7 @@ impl Problem {
             code,
             title,
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: shortened(detail.into(), DETAIL_BYTES_MAX),
             field: None,
             task: None,
             retry_after: None,
@@ -99,7 +113,7 @@ impl Problem {
     }
 
     pub(super) fn at(self, field: impl Into<Box<str>>) -> Self {
-        Problem { field: Some(field.into()), ..self }
+        Problem { field: Some(shortened(field.into().into(), FIELD_BYTES_MAX).into()), ..self }
     }
 
     pub(super) fn of(self, task: TaskId) -> Self {

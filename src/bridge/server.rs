@@ -2,11 +2,11 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -15,16 +15,13 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-/// A client has so long for its handshake, and for the head of a request; a connection without one lives no longer.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
-
-/// A client that reads nothing of its answer for so long is cut off.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+use super::arrival::Arrival;
+use super::patient::Patient;
 
 /// Headers of a request, at most.
 const HEADERS_MAX: usize = 64;
@@ -51,17 +48,30 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub SocketAddr);
 
+/// What connections may take.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// At a time.
+    pub connections_max: usize,
+    /// A client has so long for its handshake, for the head of a request and between the pieces of its body; a connection
+    /// without a request lives no longer.
+    pub patience: Duration,
+    /// The longest body.
+    pub max_body_bytes: u64,
+}
+
 /// Serves until `stop`, then until the connections have ended.
 pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     app: Router,
-    connections_max: usize,
+    bounds: Bounds,
     stop: CancellationToken,
 ) {
-    let connections = Arc::new(Semaphore::new(connections_max));
+    let connections = Arc::new(Semaphore::new(bounds.connections_max));
     let graceful = GracefulShutdown::new();
-    let builder = builder();
+    let builder = builder(bounds.patience);
+    let (running, cut) = (TaskTracker::new(), CancellationToken::new());
     loop {
         // Beyond the bound the system keeps them waiting.
         let next = async {
@@ -72,8 +82,9 @@ pub(super) async fn serve(
         let Some((accepted, turn)) = stop.run_until_cancelled(next).await else { break };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = Connection { stream, peer, app: app.clone(), builder: builder.clone(), turn };
-                tokio::spawn(connection.run(tls.clone(), graceful.watcher()));
+                let connection = Connection { stream, peer, app: app.clone(), builder: builder.clone(), bounds, turn };
+                let run = connection.run(tls.clone(), graceful.watcher());
+                running.spawn(cut.clone().run_until_cancelled_owned(run));
             }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
@@ -85,21 +96,24 @@ pub(super) async fn serve(
     if tokio::time::timeout(GOODBYE, graceful.shutdown()).await.is_err() {
         tracing::warn!("cut off connections that did not end in {GOODBYE:?}");
     }
+    cut.cancel();
+    running.close();
+    running.wait().await;
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(patience: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+        .header_read_timeout(patience)
         .max_headers(HEADERS_MAX)
         .max_buf_size(READ_AHEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(HEAD_PATIENCE)
-        .keep_alive_timeout(HEAD_PATIENCE)
+        .keep_alive_interval(patience)
+        .keep_alive_timeout(patience)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_BYTES)
         .initial_stream_window_size(WINDOW_BYTES)
@@ -112,19 +126,20 @@ struct Connection {
     peer: SocketAddr,
     app: Router,
     builder: auto::Builder<TokioExecutor>,
+    bounds: Bounds,
     /// Given back at its end.
     turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
     async fn run(self, tls: Option<TlsAcceptor>, watcher: Watcher) {
-        let Connection { stream, peer, app, builder, turn } = self;
+        let Connection { stream, peer, app, builder, bounds, turn } = self;
         // Answers are written whole: there is nothing to wait for.
         let _ = stream.set_nodelay(true);
         match tls {
-            None => speak(with_patience(stream), peer, app, builder, watcher).await,
-            Some(tls) => match tokio::time::timeout(HEAD_PATIENCE, tls.accept(stream)).await {
-                Ok(Ok(stream)) => speak(with_patience(stream), peer, app, builder, watcher).await,
+            None => speak(stream, peer, app, builder, bounds, watcher).await,
+            Some(tls) => match tokio::time::timeout(bounds.patience, tls.accept(stream)).await {
+                Ok(Ok(stream)) => speak(stream, peer, app, builder, bounds, watcher).await,
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             },
@@ -133,26 +148,22 @@ impl Connection {
     }
 }
 
-/// A stream whose reader must not stand still: it would hold an answer's memory for ever.
-fn with_patience<S: AsyncRead + AsyncWrite>(stream: S) -> Pin<Box<TimeoutStream<S>>> {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_PATIENCE));
-    Box::pin(stream)
-}
-
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     app: Router,
     builder: auto::Builder<TokioExecutor>,
+    bounds: Bounds,
     watcher: Watcher,
 ) {
     let service = app.map_request(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        request.map(axum::body::Body::new)
+        Arrival::of(request, bounds.patience, bounds.max_body_bytes).map(Body::new)
     });
     let service = service.map_err(|never: Infallible| match never {});
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+    let connection = builder
+        .serve_connection(TokioIo::new(Patient::new(stream, bounds.patience)), TowerToHyperService::new(service))
+        .into_owned();
     if let Err(error) = watcher.watch(connection).await {
         // A client that goes away in the middle, mostly.
         tracing::debug!(%peer, error = %error, "a connection ended");

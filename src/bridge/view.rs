@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::answer::{self, Accept};
 use super::app::App;
 use super::budget::Reservation;
+use super::form::apart;
 use super::kinds::AnswerForm;
 use super::problem::Problem;
 use super::tasks::{Answer, Ended, Entry, Phase};
@@ -129,6 +130,7 @@ pub(super) fn state(phase: &Phase) -> (State, f64) {
 /// The result of a task and nothing else, or why there is none.
 pub(super) async fn result(app: &App, entry: &Entry, ended: &Ended, accept: Accept) -> Result<Response, Problem> {
     let answer = ended.result.as_ref().map_err(|error| Problem::from(error.clone()).of(entry.id()))?;
+    let bytes = answer.payload_bytes();
     let (answer, reservation) = read(app, entry, answer, accept).await?;
     if accept != Accept::Json {
         return binary(entry, ended, answer, accept, reservation);
@@ -136,7 +138,10 @@ pub(super) async fn result(app: &App, entry: &Entry, ended: &Ended, accept: Acce
     let worker = ended.worker.as_ref().map(|worker| &worker.id);
     let said = [("worker", serde_json::json!(worker)), ("task", serde_json::json!(entry.id().to_string()))];
     let said = said.map(|(name, value)| (name, value.to_string().into_bytes()));
-    let text = answer::object(answer.json()?.into_iter().chain(said));
+    let text = apart(usize::try_from(bytes).unwrap_or(usize::MAX), move || {
+        answer.json().map(|members| answer::object(members.into_iter().chain(said)))
+    })
+    .await?;
     Ok(answer::binary(accept, vec![text.into()], Vec::new(), reservation))
 }
 
@@ -188,10 +193,11 @@ fn text(entry: &Entry) -> Result<Vec<u8>, Problem> {
 async fn with_result(app: &App, entry: &Entry, ended: &Ended) -> Result<(Vec<u8>, Arc<Reservation>), Problem> {
     let mut text = text(entry)?;
     let Ok(answer) = &ended.result else { return Err(Problem::internal("a result of a task that has none")) };
+    let bytes = answer.payload_bytes();
     let (answer, reservation) = read(app, entry, answer, Accept::Json).await?;
     text.pop();
     text.extend_from_slice(b",\"result\":");
-    text.extend(answer::object(answer.json()?));
+    text.extend(apart(usize::try_from(bytes).unwrap_or(usize::MAX), move || answer.json().map(answer::object)).await?);
     text.push(b'}');
     Ok((text, reservation))
 }

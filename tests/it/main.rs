@@ -4,6 +4,7 @@ mod conformance;
 mod end_to_end;
 mod hostile;
 mod house;
+mod http;
 mod large;
 mod leases;
 mod pool;

@@ -64,6 +64,11 @@ impl Place {
         Place { broker: Arc::new(broker.clone()), embedded: Some(broker), place: None }
     }
 
+    /// A broker of the test's own making.
+    pub fn of(broker: Arc<dyn Broker>) -> Self {
+        Place { broker, embedded: None, place: None }
+    }
+
     pub async fn rabbitmq() -> Self {
         let place = rabbitmq::vhost().await;
         let broker = Arc::new(AmqpBroker::new(&place.url).expect("a legal address"));

@@ -5,7 +5,7 @@ use utoipa::IntoResponses;
 
 use super::super::problem::Problem;
 
-/// What any call with a body, or with an id, may say no with.
+/// What any call with a body may say no with.
 #[derive(IntoResponses)]
 pub(super) enum Refused {
     /// The request can't be read
@@ -14,9 +14,6 @@ pub(super) enum Refused {
     /// No token, or a wrong one
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(#[to_schema] Problem),
-    /// No such form of answer
-    #[response(status = 406, content_type = "application/problem+json")]
-    NotAcceptable(#[to_schema] Problem),
     /// The body came too slowly
     #[response(status = 408, content_type = "application/problem+json")]
     TooSlow(#[to_schema] Problem),
@@ -35,9 +32,39 @@ pub(super) enum Refused {
     /// There is no room at the moment: ask again after `Retry-After` seconds
     #[response(status = 503, content_type = "application/problem+json")]
     Busy(#[to_schema] Problem),
+}
+
+/// The answer has forms.
+#[derive(IntoResponses)]
+pub(super) enum Formed {
+    /// No such form of answer
+    #[response(status = 406, content_type = "application/problem+json")]
+    NotAcceptable(#[to_schema] Problem),
+}
+
+/// The task goes into the spool.
+#[derive(IntoResponses)]
+pub(super) enum Spooled {
     /// The spool of detached tasks is full
     #[response(status = 507, content_type = "application/problem+json")]
     Full(#[to_schema] Problem),
+}
+
+/// Why there is no result in the form that was asked for.
+#[derive(IntoResponses)]
+pub(super) enum NoResult {
+    /// The task was too large for its worker
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] Problem),
+    /// The task is wrong, or its A is singular
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(#[to_schema] Problem),
+    /// A defect
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(#[to_schema] Problem),
+    /// There is no room at the moment: ask again after `Retry-After` seconds
+    #[response(status = 503, content_type = "application/problem+json")]
+    Busy(#[to_schema] Problem),
 }
 
 /// What a task may fail with.

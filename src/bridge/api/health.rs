@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::app::Shared;
 use super::super::problem::Problem;
+use crate::broker;
 
 /// How the bridge is.
 #[derive(Serialize, ToSchema)]
@@ -48,8 +48,7 @@ pub(super) async fn readyz(State(app): State<Shared>) -> Result<Json<Ready>, Pro
         return Err(Problem::busy(5, format!("the broker takes no messages at the moment: {reason}")));
     }
     if !app.boss.is_connected() {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        return Err(Problem::new(status, "broker", "No connection to the broker", "the bridge is reconnecting"));
+        return Err(broker::Error::Lost("the bridge is connecting again".into()).into());
     }
     Ok(Json(Ready { status: "ok", workers: app.boss.nodes().len() }))
 }

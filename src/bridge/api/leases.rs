@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -19,19 +19,22 @@ use super::super::kinds::{self, GivenAnswer, KindForm, SolutionForm, SystemForm}
 use super::super::leases::{Ended, Lease, LeaseError, LeaseId, Leased, Minion};
 use super::super::problem::Problem;
 use super::super::server::Peer;
-use super::{JsonBody, common, wait};
+use super::{JsonBody, Named, common, wait};
 use crate::task::{Blob, Format, TaskError};
 use crate::worker::Claim;
 
 /// The media type of raw numbers.
 const RAW: &str = "application/x-rabbitry";
 
+/// The longest name of a worker.
+const NAME_CHARS_MAX: usize = 64;
+
 /// An outside worker that wants a task.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// The kinds it computes.
-    #[schema(example = json!(["solve"]), min_items = 1)]
+    #[schema(example = json!(["solve"]), min_items = 1, value_type = Vec<kinds::KindName>)]
     kinds: Vec<String>,
     /// Seconds to wait for a task.
     #[serde(default = "patience")]
@@ -57,11 +60,11 @@ pub(super) struct Who {
     host: String,
     /// Its process.
     #[serde(default)]
-    #[schema(required = false)]
+    #[schema(required = false, format = "uint32")]
     pid: u32,
     /// Cores of its machine.
     #[serde(default)]
-    #[schema(required = false)]
+    #[schema(required = false, format = "uint32")]
     cores: u32,
     /// Of its program.
     #[serde(default)]
@@ -107,6 +110,8 @@ pub(super) struct LeaseForm {
     (status = 204, description = "No task came"),
     (status = 409, description = "This worker has a lease, or has asked again", body = Problem, content_type = "application/problem+json"),
     common::Refused,
+    common::Formed,
+    common::NoBroker,
 ))]
 pub(super) async fn lease(
     State(app): State<Shared>,
@@ -114,9 +119,13 @@ pub(super) async fn lease(
     headers: HeaderMap,
     JsonBody(wanted): JsonBody<Wanted>,
 ) -> Result<Response, Problem> {
-    let patience = wait(wanted.wait)?;
+    let patience = wait(wanted.wait).map_err(|problem| problem.at("/wait"))?;
     let raw = wants_raw(&headers)?;
     let Who { name, host, pid, cores, version } = wanted.worker;
+    if !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) {
+        let detail = format!("a worker's name has 1 to {NAME_CHARS_MAX} characters, not {}", name.chars().count());
+        return Err(Problem::bad_request(detail).at("/worker/name"));
+    }
     let claim = Claim { name, host, address: peer.ip().to_string(), pid, cores, version };
     let minion = Minion { claim, kinds: wanted.kinds };
     let Some(lease) = app.leases.next(&minion, patience).await? else {
@@ -220,7 +229,7 @@ pub(super) struct RenewedForm {
 }
 
 /// Renews a lease, and says how far the task is.
-#[utoipa::path(patch, path = "/v1/leases/{lease}", tag = "leases", params(("lease" = String, Path, description = "The lease's id")),
+#[utoipa::path(patch, path = "/v1/leases/{lease}", tag = "leases", params(("lease" = String, Path, description = "The lease's id", pattern = "^[0-9a-fA-F]{32}$")),
     request_body = Renewal, responses(
     (status = 200, body = RenewedForm),
     common::NoLease,
@@ -228,29 +237,32 @@ pub(super) struct RenewedForm {
 ))]
 pub(super) async fn renew(
     State(app): State<Shared>,
-    Path(lease): Path<String>,
+    Named(lease): Named,
     JsonBody(renewal): JsonBody<Renewal>,
 ) -> Result<Json<RenewedForm>, Problem> {
+    if let Some(progress) = renewal.progress.filter(|progress| !(0.0..=1.0).contains(progress)) {
+        return Err(Problem::bad_request(format!("progress is 0 to 1, not {progress}")).at("/progress"));
+    }
     let renewed = app.leases.renew(id(&lease)?, renewal.progress)?;
     let stopped = renewed.stopped.map(Problem::from);
     Ok(Json(RenewedForm { expires_in: renewed.expires_in.as_secs_f64(), stopped }))
 }
 
 /// Gives a task back: another worker gets it, and no attempt is counted.
-#[utoipa::path(delete, path = "/v1/leases/{lease}", tag = "leases", params(("lease" = String, Path, description = "The lease's id")),
+#[utoipa::path(delete, path = "/v1/leases/{lease}", tag = "leases", params(("lease" = String, Path, description = "The lease's id", pattern = "^[0-9a-fA-F]{32}$")),
     responses(
     (status = 204, description = "It is back in its queue"),
     common::NoLease,
     common::Denied,
 ))]
-pub(super) async fn give_back(State(app): State<Shared>, Path(lease): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn give_back(State(app): State<Shared>, Named(lease): Named) -> Result<StatusCode, Problem> {
     app.leases.give_back(id(&lease)?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// The answer to a leased task, in JSON or as raw numbers with its parameters in `Rabbitry-Params`.
 #[utoipa::path(put, path = "/v1/leases/{lease}/result", tag = "leases", params(
-    ("lease" = String, Path, description = "The lease's id"),
+    ("lease" = String, Path, description = "The lease's id", pattern = "^[0-9a-fA-F]{32}$"),
     ("rabbitry-params" = Option<String>, Header, description = "With raw numbers: the answer's parameters, base64"),
 ), request_body(content((SolutionForm = "application/json"), (Vec<u8> = "application/x-rabbitry"))), responses(
     (status = 204, description = "It is right in form, and on its way"),
@@ -259,7 +271,7 @@ pub(super) async fn give_back(State(app): State<Shared>, Path(lease): Path<Strin
 ))]
 pub(super) async fn result(
     State(app): State<Shared>,
-    Path(lease): Path<String>,
+    Named(lease): Named,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
@@ -283,17 +295,14 @@ async fn given(app: &App, headers: &HeaderMap, body: Body) -> Result<(GivenAnswe
             Ok((GivenAnswer::Json(text), reservation))
         }
         RAW => {
-            let params = match raw_params(headers) {
-                Ok(params) => params,
-                Err(problem) => return Err(incoming.refuse(problem)),
-            };
+            let params = raw_params(headers)?;
             let (payload, reservation) = incoming.whole().await?;
             let blob = Blob { format: Format::Binary, params, payload: vec![payload.into()] };
             Ok((GivenAnswer::Raw(blob), reservation))
         }
         _ => {
             let detail = format!("an answer of type {content_type:?} is not read; send application/json or {RAW}");
-            Err(incoming.refuse(Problem::unsupported(detail).at("Content-Type")))
+            Err(Problem::unsupported(detail).at("Content-Type"))
         }
     }
 }
@@ -321,7 +330,7 @@ pub(super) enum Failure {
 }
 
 /// Ends a leased task with an error, which goes to its caller.
-#[utoipa::path(put, path = "/v1/leases/{lease}/error", tag = "leases", params(("lease" = String, Path, description = "The lease's id")),
+#[utoipa::path(put, path = "/v1/leases/{lease}/error", tag = "leases", params(("lease" = String, Path, description = "The lease's id", pattern = "^[0-9a-fA-F]{32}$")),
     request_body = Failure, responses(
     (status = 204, description = "It is on its way"),
     common::NoLease,
@@ -329,10 +338,13 @@ pub(super) enum Failure {
 ))]
 pub(super) async fn error(
     State(app): State<Shared>,
-    Path(lease): Path<String>,
+    Named(lease): Named,
     JsonBody(failure): JsonBody<Failure>,
 ) -> Result<StatusCode, Problem> {
     let error = match failure {
+        Failure::Singular { pivot: 0 } => {
+            return Err(Problem::bad_request("pivots are counted from 1").at("/pivot"));
+        }
         Failure::Singular { pivot } => TaskError::Singular { pivot },
         Failure::Invalid { message } => TaskError::Invalid(message),
         Failure::Failed { message } => TaskError::Panicked(message),
@@ -361,7 +373,10 @@ impl From<LeaseError> for Problem {
             LeaseError::Busy { .. } | LeaseError::Replaced | LeaseError::Answering(_) => {
                 Problem::new(StatusCode::CONFLICT, "conflict", "One lease at a time", detail)
             }
-            LeaseError::Refused(_) => Problem::invalid(detail),
+            LeaseError::Refused(_) => {
+                let title = "This is no answer to the task";
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail)
+            }
             LeaseError::Full { .. } => Problem::busy(5, detail),
             LeaseError::Closing => Problem::stopping(),
             LeaseError::Broker(error) => Problem::from(error),

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Query, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
@@ -32,11 +32,31 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::app::Shared;
 use super::body::Incoming;
-use super::guard;
 use super::problem::Problem;
+use super::{form, guard};
 
 /// The most that a request may wait.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Headers that pages of other origins may send.
+const SENT: [&str; 5] = ["authorization", "content-type", "accept", "idempotency-key", form::PARAMS_HEADER];
+
+/// Headers that they may read.
+const ANSWERED: [&str; 13] = [
+    "location",
+    "retry-after",
+    "rabbitry-task",
+    "rabbitry-worker",
+    "rabbitry-certificate",
+    "rabbitry-shape",
+    "rabbitry-order",
+    "rabbitry-lease",
+    "rabbitry-kind",
+    "rabbitry-attempt",
+    "rabbitry-expires-in",
+    "rabbitry-deadline-in",
+    form::PARAMS_HEADER,
+];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -119,8 +139,18 @@ async fn measure(State(app): State<Shared>, route: Option<MatchedPath>, request:
     let response = next.run(request).await;
     // What matches nothing may be anything.
     let route = route.as_ref().map_or("", MatchedPath::as_str);
-    app.metrics.request(method.as_str(), route, response.status().as_u16(), started.elapsed());
+    app.metrics.request(known(&method), route, response.status().as_u16(), started.elapsed());
     response
+}
+
+/// A method as a label: anybody can invent others.
+fn known(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            method.as_str()
+        }
+        _ => "other",
+    }
 }
 
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
@@ -132,8 +162,8 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT])
-        .expose_headers([header::LOCATION, header::RETRY_AFTER])
+        .allow_headers(SENT.map(HeaderName::from_static))
+        .expose_headers(ANSWERED.map(HeaderName::from_static))
 }
 
 async fn nothing_here(uri: Uri) -> Problem {
@@ -149,16 +179,34 @@ async fn no_such_method(method: Method, uri: Uri) -> Problem {
 pub(super) struct Asked<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
-    type Rejection = Response;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(asked)) => Ok(Asked(asked)),
-            Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
-                Err(Problem::bad_request(error.body_text()).at("query").into_response())
-            }
-            Err(other) => Err(Problem::bad_request(other.body_text()).at("query").into_response()),
+            Err(rejection) => Err(wrong_query(&rejection)),
         }
+    }
+}
+
+fn wrong_query(rejection: &QueryRejection) -> Problem {
+    let text = rejection.body_text();
+    let reason = text.split_once("query string: ").map_or(&*text, |(_, reason)| reason);
+    // `limit: invalid digit`, or "missing field `kind`".
+    let named = reason.split_once(": ").map(|(name, _)| name);
+    let field = named.or_else(|| reason.split('`').nth(1)).unwrap_or("query").to_owned();
+    Problem::bad_request(format!("the query can't be read: {reason}; /docs has what there is")).at(field)
+}
+
+/// The one name in a path, or a problem.
+pub(super) struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let named = Path::<String>::from_request_parts(parts, state).await;
+        named.map(|Path(name)| Named(name)).map_err(|rejection| Problem::bad_request(rejection.body_text()).at("id"))
     }
 }
 
@@ -179,7 +227,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
         let incoming = Incoming::new(&parts.headers, body, JSON_BODY_BYTES as u64, &app.budget, 16)?;
         if !essence.eq_ignore_ascii_case("application/json") {
             let detail = format!("a body of type {content_type:?} is not read; send application/json");
-            return Err(incoming.refuse(Problem::unsupported(detail).at("Content-Type")));
+            return Err(Problem::unsupported(detail).at("Content-Type"));
         }
         let (text, _reservation) = incoming.whole().await?;
         serde_json::from_slice(&text).map(JsonBody).map_err(|error| Problem::bad_request(format!("the body: {error}")))

@@ -1,6 +1,6 @@
 //! The queues and the figures.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -9,10 +9,14 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::app::Shared;
+use super::super::app::{App, Shared};
 use super::super::problem::Problem;
 use super::super::{kinds, metrics};
 use super::common;
+use crate::broker;
+
+/// The broker has so long to say how it is: a lost one says nothing.
+const BROKER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The work queue of one kind.
 #[derive(Serialize, ToSchema)]
@@ -50,6 +54,11 @@ pub(super) struct Queues {
     common::NoBroker,
 ))]
 pub(super) async fn queues(State(app): State<Shared>) -> Result<Json<Queues>, Problem> {
+    let look = tokio::time::timeout(BROKER_PATIENCE, look(&app)).await;
+    look.map_err(|_| broker::Error::Lost("it has not answered for 2 s".into()))?
+}
+
+async fn look(app: &App) -> Result<Json<Queues>, Problem> {
     let mut queues = Vec::new();
     for kind in kinds::names() {
         let (name, status) = app.boss.work_queue(&kind).await?;

@@ -51,6 +51,8 @@ fn patience() -> f64 {
     )),
     (status = 202, description = "It takes longer", body = TaskView, headers(("location" = String, description = "The task's URL"))),
     common::Refused,
+    common::Formed,
+    common::Spooled,
     common::TaskFailed,
 ))]
 pub(super) async fn solve(

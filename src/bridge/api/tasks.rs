@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -18,10 +18,10 @@ use super::super::answer::Accept;
 use super::super::app::{App, Shared};
 use super::super::kinds::{PartsForm, SystemForm};
 use super::super::problem::Problem;
-use super::super::tasks::{Entry, Phase};
+use super::super::tasks::Entry;
 use super::super::view::{self, State as TaskState, TaskView};
 use super::super::{form, kinds};
-use super::{Asked, common, wait};
+use super::{Asked, Named, common, wait};
 use crate::task::TaskId;
 
 /// The longest key of a submission.
@@ -38,7 +38,7 @@ const PAGE_MAX: usize = 1000;
 #[into_params(parameter_in = Query)]
 pub(super) struct Submitted {
     /// What kind of task the body is.
-    #[param(example = "solve")]
+    #[param(inline, value_type = kinds::KindName)]
     kind: String,
 }
 
@@ -48,13 +48,15 @@ pub(super) struct Submitted {
 /// until `--result-ttl`. The same request with the same `Idempotency-Key` is the same task.
 #[utoipa::path(post, path = "/v1/tasks", tag = "tasks", params(
     Submitted,
-    ("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters of the client's choice"),
+    ("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters of the client's choice",
+        pattern = "^[!-~]{1,255}$"),
 ), request_body(content(
     (SystemForm = "application/json"), (PartsForm = "multipart/form-data"), (Vec<u8> = "application/x-rabbitry"),
 )), responses(
     (status = 202, description = "It is in the spool", body = TaskView, headers(("location" = String, description = "The task's URL"))),
     (status = 409, description = "The first request with this key is still on its way", body = Problem, content_type = "application/problem+json"),
     common::Refused,
+    common::Spooled,
 ))]
 pub(super) async fn submit(
     State(app): State<Shared>,
@@ -91,6 +93,14 @@ pub(super) struct Patience {
     #[serde(default)]
     #[param(minimum = 0, maximum = 600, default = 0)]
     wait: f64,
+    /// False for the task alone, in JSON: its result stays unread.
+    #[serde(default = "yes")]
+    #[param(default = true)]
+    result: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn find(app: &App, id: &str) -> Result<Arc<Entry>, Problem> {
@@ -107,29 +117,34 @@ fn find(app: &App, id: &str) -> Result<Arc<Entry>, Problem> {
 ///
 /// In JSON the result is a member of the task. A binary result comes alone; 202 says that it is not there yet.
 #[utoipa::path(get, path = "/v1/tasks/{id}", tag = "tasks", params(
-    ("id" = String, Path, description = "The task's id"), Patience,
+    ("id" = String, Path, description = "The task's id", pattern = "^[0-9a-fA-F]{32}$"), Patience,
 ), responses(
     (status = 200, description = "The task, or its result", content(
         (TaskWithResult = "application/json"), (Vec<u8> = "application/x-npy"), (Vec<u8> = "application/octet-stream"),
     )),
     (status = 202, description = "The result is not there yet", body = TaskView),
     common::Missing,
-    common::Refused,
+    common::Denied,
+    common::Formed,
+    common::NoResult,
     common::TaskFailed,
 ))]
 pub(super) async fn look(
     State(app): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named,
     Asked(patience): Asked<Patience>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let patience = wait(patience.wait)?;
+    let time = wait(patience.wait)?;
     let accept = Accept::of(&headers)?;
     let entry = find(&app, &id)?;
     tokio::select! {
         _ = entry.ended() => {}
-        () = tokio::time::sleep(patience) => {}
+        () = tokio::time::sleep(time) => {}
         () = app.stop.cancelled() => {}
+    }
+    if !patience.result {
+        return Ok(Json(TaskView::of(&entry)).into_response());
     }
     view::whole(&app, &entry, accept).await
 }
@@ -147,31 +162,41 @@ pub(super) struct TaskWithResult {
 }
 
 /// Cancels a task; one that has ended is deleted, with its result.
-#[utoipa::path(delete, path = "/v1/tasks/{id}", tag = "tasks", params(("id" = String, Path, description = "The task's id")), responses(
+#[utoipa::path(delete, path = "/v1/tasks/{id}", tag = "tasks", params(("id" = String, Path, description = "The task's id", pattern = "^[0-9a-fA-F]{32}$")), responses(
     (status = 200, description = "The task as it is now", body = TaskView),
     common::Missing,
     common::Denied,
 ))]
-pub(super) async fn cancel(State(app): State<Shared>, Path(id): Path<String>) -> Result<Json<TaskView>, Problem> {
+pub(super) async fn cancel(State(app): State<Shared>, Named(id): Named) -> Result<Json<TaskView>, Problem> {
     let entry = find(&app, &id)?;
-    if app.tasks.cancel(&entry).await {
-        entry.ended().await;
-    } else if let Phase::Ended(_) = entry.phase() {
+    let cancelled = app.tasks.cancel(&entry).await;
+    // It has its outcome, or is about to.
+    if app.stop.run_until_cancelled(entry.ended()).await.is_some() && !cancelled {
         app.tasks.remove(&entry).await;
     }
     Ok(Json(TaskView::of(&entry)))
 }
 
+/// One of these events.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub(super) struct StateEvent {
+    #[schema(pattern = "^state$")]
+    event: String,
+    /// The task as JSON text; with its result in the last one, up to 256 KiB of numbers.
+    data: String,
+}
+
 /// The states of a task as server-sent events: one at once, one at each change, the last one with its outcome, and with
 /// its result up to 256 KiB.
-#[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "tasks", params(("id" = String, Path, description = "The task's id")), responses(
-    (status = 200, description = "Events `state`, each a task in JSON", body = String, content_type = "text/event-stream"),
+#[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "tasks", params(("id" = String, Path, description = "The task's id", pattern = "^[0-9a-fA-F]{32}$")), responses(
+    (status = 200, description = "Events `state`, each a task in JSON", body = StateEvent, content_type = "text/event-stream"),
     common::Missing,
     common::Denied,
 ))]
 pub(super) async fn events(
     State(app): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let entry = find(&app, &id)?;
     let states = stream::unfold((app, entry, None::<TaskView>, false), |(app, entry, last, over)| async move {
@@ -216,7 +241,8 @@ pub(super) struct Page {
     #[param(minimum = 1, maximum = 1000, default = 50)]
     limit: Option<usize>,
     /// As `next` of the page before.
-    before: Option<u64>,
+    #[param(minimum = 0)]
+    before: Option<i64>,
     /// Only those in this state.
     #[param(inline)]
     state: Option<TaskState>,
@@ -241,8 +267,11 @@ pub(super) async fn recent(State(app): State<Shared>, Asked(page): Asked<Page>) 
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit is 1 to {PAGE_MAX}, not {limit}")).at("limit"));
     }
+    let before = page.before.map(u64::try_from).transpose().map_err(|_| {
+        Problem::bad_request("before is the `next` of the page before, a number from 0 on").at("before")
+    })?;
     let wanted = |entry: &Entry| page.state.is_none_or(|wanted| view::state(&entry.phase()).0 == wanted);
-    let mut entries = app.tasks.recent(page.before, limit + 1, wanted);
+    let mut entries = app.tasks.recent(before, limit + 1, wanted);
     let more = entries.len() > limit;
     entries.truncate(limit);
     let next = entries.last().filter(|_| more).map(|entry| entry.number);

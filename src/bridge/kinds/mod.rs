@@ -3,6 +3,8 @@
 mod solve;
 
 use bytes::Bytes;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 pub(super) use solve::{PartsForm, SolutionForm, SystemForm};
 
@@ -10,6 +12,14 @@ use super::form::{Field, Wishes};
 use super::leases::Offer;
 use super::problem::Problem;
 use crate::task::{Blob, Encoded, Kind, TaskError};
+
+/// The names of the kinds, for the OpenAPI document.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code)]
+pub(super) enum KindName {
+    Solve,
+}
 
 /// A kind over HTTP.
 pub(super) trait KindForm: Send + Sync + 'static {

@@ -194,7 +194,7 @@ pub(in super::super) struct Base64Form {
     dtype: String,
     /// C for rows one after another, F for columns.
     #[schema(example = "C", default = "C", pattern = "^[CF]$", required = false)]
-    order: Option<String>,
+    order: String,
     /// Standard base64 with padding, no line breaks.
     data: String,
 }
@@ -210,15 +210,15 @@ pub(in super::super) struct SystemForm {
     /// B, a vector or a matrix of as many rows as A.
     b: MatrixForm,
     #[schema(required = false)]
-    method: Option<Choice>,
+    method: Choice,
     /// The same bits from every worker of the same version.
     #[schema(required = false)]
-    reproducible: Option<bool>,
+    reproducible: bool,
     #[schema(required = false)]
-    priority: Option<Priority>,
+    priority: Priority,
     /// Milliseconds from now after which nobody wants the answer.
     #[schema(required = false, minimum = 1)]
-    deadline_ms: Option<u64>,
+    deadline_ms: u64,
 }
 
 /// A system A X = B, in parts.
@@ -232,13 +232,13 @@ pub(in super::super) struct PartsForm {
     #[schema(value_type = String, format = Binary, content_media_type = "application/x-npy")]
     b: Vec<u8>,
     #[schema(required = false)]
-    method: Option<Choice>,
+    method: Choice,
     #[schema(required = false)]
-    reproducible: Option<bool>,
+    reproducible: bool,
     #[schema(required = false)]
-    priority: Option<Priority>,
+    priority: Priority,
     #[schema(required = false, minimum = 1)]
-    deadline_ms: Option<u64>,
+    deadline_ms: u64,
 }
 
 /// A solution.

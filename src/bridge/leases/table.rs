@@ -16,6 +16,9 @@ use super::{Ended, Lease, LeaseError, LeaseId, Leased, Renewed};
 use crate::broker;
 use crate::task::{Blob, HandBack, Kind, TaskError, Watch};
 
+/// What is done of a task that has just been leased: the least that can be said.
+const BEGUN: f64 = 0.001;
+
 /// A session, by number. Requests have numbers of the same series.
 pub(super) type Number = u64;
 
@@ -242,6 +245,8 @@ impl Table {
             held.settle(Verdict::Outcome(Err(stopped)));
             return Ok(None);
         }
+        // It runs, whether its worker says how far it is or not.
+        held.watch.advance(BEGUN);
         let id = LeaseId::random();
         let lease = Lease { id, expires_in: self.lease, leased: Leased::new(&held) };
         session.asking = None;

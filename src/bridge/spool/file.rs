@@ -108,28 +108,18 @@ impl Payload {
         Ok(Payload { file, left: record.payload_bytes(), crc: crc32fast::Hasher::new() })
     }
 
-    /// Bytes not yet read.
-    pub fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// Appends up to `most` further bytes; with the last of them the checksum is checked.
-    ///
-    /// # Errors
-    /// [`Fault::Io`] or [`Fault::Damaged`].
-    pub fn read(&mut self, out: &mut Vec<u8>, most: usize) -> Result<(), Fault> {
-        let mut wanted = self.left.min(most as u64);
-        while wanted > 0 {
+    /// Appends all of it; with the last byte the checksum is checked.
+    fn read(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        while self.left > 0 {
             let start = out.len();
-            let step = wanted.min(STEP_BYTES as u64);
+            let step = self.left.min(STEP_BYTES as u64);
             if (&mut self.file).take(step).read_to_end(out)? as u64 != step {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             self.crc.update(&out[start..]);
             self.left -= step;
-            wanted -= step;
         }
-        if self.left == 0 { self.check() } else { Ok(()) }
+        self.check()
     }
 
     fn check(&mut self) -> Result<(), Fault> {
@@ -151,7 +141,7 @@ impl Payload {
         let bytes = usize::try_from(self.left).map_err(|_| Fault::Io(io::ErrorKind::OutOfMemory.into()))?;
         let mut out = Vec::new();
         out.try_reserve_exact(bytes).map_err(|_| Fault::Io(io::ErrorKind::OutOfMemory.into()))?;
-        self.read(&mut out, bytes)?;
+        self.read(&mut out)?;
         Ok(out.into())
     }
 }

@@ -48,7 +48,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
-use futures_util::{Stream, stream};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -63,9 +62,6 @@ pub use record::{AnswerHead, Idempotency, OutcomeRecord, TaskRecord};
 /// Files written at a time, and files read or removed at a time: more of either make no disk faster, and small reads
 /// need not wait for large writes.
 const AT_A_TIME: usize = 4;
-
-/// Bytes of a piece of [`Spool::answer_stream`].
-const PIECE_BYTES: usize = 1 << 20;
 
 /// An open spool. Clones are the same spool; the folder is free again when the last one is gone and its work is done.
 #[derive(Clone)]
@@ -187,40 +183,6 @@ impl Spool {
     /// was written: it is then lost, and [`Spool::remove`] is what is left to do.
     pub async fn answer(&self, id: TaskId) -> Result<Bytes, SpoolError> {
         self.read(id, Sort::Outcome).await
-    }
-
-    /// The payload of a task's answer in pieces of at most 1 MiB, and its length. The last piece comes only after the
-    /// checksum was found right, so a damaged answer is never complete. A task removed meanwhile is read to the end.
-    ///
-    /// # Errors
-    /// As [`Spool::answer`]; in the stream [`SpoolError::Damaged`] or what the disk says, and nothing after it.
-    pub async fn answer_stream(
-        &self,
-        id: TaskId,
-    ) -> Result<(u64, impl Stream<Item = Result<Bytes, SpoolError>> + Send + 'static + use<>), SpoolError> {
-        let sort = Sort::Outcome;
-        let path = self.locate(id, sort).await?;
-        let payload = self.shared.blocking(&self.shared.reading, move || Ok(Payload::open(&path))).await?;
-        let payload = self.sound(id, sort, payload).await?;
-        let bytes = payload.left();
-        let pieces = stream::unfold(Some((self.clone(), payload)), move |state| async move {
-            let (spool, mut payload) = state?;
-            let read = move || {
-                let mut piece =
-                    Vec::with_capacity(PIECE_BYTES.min(usize::try_from(payload.left()).unwrap_or(PIECE_BYTES)));
-                Ok(payload.read(&mut piece, PIECE_BYTES).map(|()| (Bytes::from(piece), payload)))
-            };
-            let read = match spool.shared.blocking(&spool.shared.reading, read).await {
-                Ok(read) => spool.sound(id, sort, read).await,
-                Err(error) => Err(error),
-            };
-            match read {
-                Ok((piece, _)) if piece.is_empty() => None,
-                Ok((piece, payload)) => Some((Ok(piece), (payload.left() > 0).then_some((spool, payload)))),
-                Err(error) => Some((Err(error), None)),
-            }
-        });
-        Ok((bytes, pieces))
     }
 
     /// Removes a task and what came of it; one that is not there is no error. Once begun it is carried through. Not

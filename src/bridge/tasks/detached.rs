@@ -11,9 +11,9 @@ use super::super::form::Submission;
 use super::super::kinds;
 use super::super::problem::Problem;
 use super::super::spool::{AnswerHead, Found, Idempotency, OutcomeRecord, SpoolError, TaskRecord};
-use super::entry::{Answer, Birth, Ended, Entry, Kept, Phase};
+use super::entry::{Answer, Birth, Ended, Entry, Kept, Phase, deadline};
 use super::table::Known;
-use super::{Keep, READ_AGAIN, Tasks};
+use super::{Keep, Tasks};
 use crate::boss::Submit;
 use crate::task::{Blob, Encoded, Outcome, TaskError, TaskId};
 
@@ -45,7 +45,7 @@ impl Tasks {
             },
         };
         let Submission { kind, encoded, wishes, reservation } = task;
-        let deadline = wishes.deadline.and_then(|in_time| Timestamp::now().checked_add(in_time).ok());
+        let deadline = wishes.deadline.and_then(deadline);
         let birth = Birth { priority: wishes.priority, deadline, key, ..Birth::new(id, kind, &encoded) };
         let record = Arc::new(record(&birth, &encoded, idempotency.clone()));
         self.spool.put(record, encoded.blob.payload).await.map_err(|error| problem(&error))?;
@@ -117,7 +117,11 @@ impl Tasks {
                 continue;
             };
             let bytes = entry.birth.payload_bytes.saturating_add(entry.birth.answer_bytes);
-            let reservation = Arc::new(self.budget.reserve_in_background(bytes).await);
+            let reservation = tokio::select! {
+                reservation = self.budget.reserve_in_background(bytes) => Arc::new(reservation),
+                // Another goes first, or this one was cancelled.
+                () = self.waiting.notified() => continue,
+            };
             // One of higher priority may have come meanwhile, or this one was cancelled.
             let next = self.table().next_waiting();
             let Some(entry) = next.filter(|next| next.id() == entry.id()) else { continue };
@@ -153,16 +157,17 @@ impl Tasks {
         });
         self.table().taken(&entry);
         if let Some(ticket) = sent {
-            tokio::spawn(self.clone().attend(entry, ticket, reservation));
+            self.attending.spawn(self.clone().attend(entry, ticket, reservation));
         }
     }
 
     /// Ends a task that waits; false if it waits no longer.
     pub(super) async fn end_waiting(&self, entry: &Entry, error: TaskError) -> bool {
-        self.table().taken(entry);
-        if !entry.end(Ended::new(Err(error.clone()))) {
+        if !entry.end_waiting(Ended::new(Err(error.clone()))) {
             return false;
         }
+        self.table().taken(entry);
+        self.waiting.notify_one();
         self.metrics.ended(entry);
         self.write_outcome(entry, &Ended::new(Err(error)), Vec::new()).await;
         true
@@ -238,8 +243,9 @@ impl Tasks {
                 Phase::Waiting if entry.birth.deadline.is_some_and(|at| at <= now) => late.push(entry.clone()),
                 Phase::Ended(ended) if entry.is_kept() => {
                     let age = Duration::try_from(now.duration_since(ended.at)).unwrap_or_default();
-                    let read = ended.read.get().is_some_and(|at| instant.saturating_duration_since(*at) >= READ_AGAIN);
-                    if read || age >= self.result_ttl {
+                    let read =
+                        ended.read.get().is_some_and(|at| instant.saturating_duration_since(*at) >= self.keep_for.read);
+                    if read || age >= self.keep_for.unread {
                         old.push(entry.clone());
                     }
                 }

@@ -1,7 +1,7 @@
 //! One task: what it is, how far it is, and what came of it.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -47,12 +47,24 @@ impl Birth {
             flops: task.flops,
             payload_bytes: task.blob.payload_bytes(),
             answer_bytes: task.answer_bytes,
-            created: Timestamp::now(),
+            created: now(),
             deadline: None,
             priority: Priority::default(),
             key: None,
         }
     }
+}
+
+/// The time, as exact as the spool keeps it: it is the same after a restart.
+pub(super) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// When so much time will have passed; `None` if that is beyond all calendars.
+pub(super) fn deadline(in_time: Duration) -> Option<Timestamp> {
+    let in_time = Duration::from_millis(u64::try_from(in_time.as_millis()).ok()?);
+    now().checked_add(in_time).ok()
 }
 
 /// Whether a task is in the spool.
@@ -86,7 +98,7 @@ pub(in super::super) struct Ended {
 impl Ended {
     /// Just now, by nobody.
     pub(super) fn new(result: Result<Answer, TaskError>) -> Self {
-        Ended { at: Timestamp::now(), result, worker: None, compute_seconds: 0.0, read: OnceLock::new() }
+        Ended { at: now(), result, worker: None, compute_seconds: 0.0, read: OnceLock::new() }
     }
 
     /// Just now, by the worker of an outcome.
@@ -193,6 +205,17 @@ impl Entry {
                 *phase = Phase::Ended(Arc::new(ended));
             }
             open
+        })
+    }
+
+    /// Ends it if it was not sent yet; false if it was.
+    pub(super) fn end_waiting(&self, ended: Ended) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let waits = matches!(phase, Phase::Waiting);
+            if waits {
+                *phase = Phase::Ended(Arc::new(ended));
+            }
+            waits
         })
     }
 

@@ -13,9 +13,9 @@ mod table;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::budget::{Budget, Reservation};
 use super::form::Submission;
@@ -25,11 +25,17 @@ use super::spool::Spool;
 use crate::boss::{Boss, Handle, RawTicket, Submit};
 use crate::task::{Blob, TaskError, TaskId};
 pub(super) use entry::{Answer, Ended, Entry, Phase};
-use entry::{Birth, Kept};
+use entry::{Birth, Kept, deadline};
 use table::Table;
 
-/// A result that was read stays so long, for a client whose connection broke in the middle.
-const READ_AGAIN: Duration = Duration::from_secs(60);
+/// How long results are kept.
+#[derive(Clone, Copy)]
+pub(super) struct KeepFor {
+    /// One that nobody reads.
+    pub unread: Duration,
+    /// One that was read, for a client whose connection broke in the middle.
+    pub read: Duration,
+}
 
 /// All of them.
 pub(super) struct Tasks {
@@ -37,10 +43,12 @@ pub(super) struct Tasks {
     spool: Spool,
     budget: Budget,
     metrics: Metrics,
-    result_ttl: Duration,
+    keep_for: KeepFor,
     table: Mutex<Table>,
-    /// Something waits to be sent.
+    /// Something waits to be sent, or waits no longer.
     waiting: Notify,
+    /// Those that wait for an outcome, and put it where it belongs.
+    attending: TaskTracker,
     /// The bridge is going down: tasks that end for that reason go on after the next start.
     stop: CancellationToken,
 }
@@ -59,10 +67,20 @@ impl Tasks {
         spool: Spool,
         budget: Budget,
         metrics: Metrics,
-        result_ttl: Duration,
+        keep_for: KeepFor,
         stop: CancellationToken,
     ) -> Self {
-        Tasks { boss, spool, budget, metrics, result_ttl, table: Mutex::default(), waiting: Notify::new(), stop }
+        Tasks {
+            boss,
+            spool,
+            budget,
+            metrics,
+            keep_for,
+            table: Mutex::default(),
+            waiting: Notify::new(),
+            attending: TaskTracker::new(),
+            stop,
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -74,14 +92,14 @@ impl Tasks {
     pub(super) async fn attach(self: &Arc<Self>, task: Submission) -> Arc<Entry> {
         let Submission { kind, encoded, wishes, reservation } = task;
         let id = TaskId::random();
-        let deadline = wishes.deadline.and_then(|in_time| Timestamp::now().checked_add(in_time).ok());
+        let deadline = wishes.deadline.and_then(deadline);
         let birth = Birth { priority: wishes.priority, deadline, ..Birth::new(id, kind, &encoded) };
         let how = Submit { format: encoded.blob.format, deadline: wishes.deadline, priority: wishes.priority };
         let room = self.boss.reserve(encoded.blob.payload_bytes(), encoded.answer_bytes).await;
         let ticket = room.submit_encoded(id, &kind.kind(), encoded.clone(), how);
         let entry = self.table().enter(birth, Phase::Sent(ticket.handle()), Kept::Not(Some(encoded)));
         self.metrics.submitted(kind);
-        tokio::spawn(self.clone().attend(entry.clone(), ticket, reservation));
+        self.attending.spawn(self.clone().attend(entry.clone(), ticket, reservation));
         entry
     }
 
@@ -101,6 +119,12 @@ impl Tasks {
         if !(outcome.result.as_ref().err() == Some(&TaskError::Shutdown) && self.stop.is_cancelled()) {
             self.finish(&entry, outcome, reservation).await;
         }
+    }
+
+    /// Waits until every outcome that has come is where it belongs. The boss is closed: all have come.
+    pub(super) async fn settled(&self) {
+        self.attending.close();
+        self.attending.wait().await;
     }
 
     /// The task of this id.
@@ -130,10 +154,12 @@ impl Tasks {
 
     /// Ends a task; false if it has its outcome already.
     pub(super) async fn cancel(&self, entry: &Entry) -> bool {
+        if self.end_waiting(entry, TaskError::Cancelled).await {
+            return true;
+        }
         match entry.phase() {
-            Phase::Ended(_) => false,
             Phase::Sent(handle) => handle.cancel(),
-            Phase::Waiting => self.end_waiting(entry, TaskError::Cancelled).await,
+            _ => false,
         }
     }
 

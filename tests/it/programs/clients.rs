@@ -79,6 +79,11 @@ async fn a_minion_computes(minion: impl Fn(&[&str]) -> Command, name: &str, how:
     for seed in 0..3 {
         let who = client.solve(System::random(60, 1 + seed as usize, seed)).await;
         assert!(who.starts_with(name), "solved by {who}, not by {name}");
+        if seed == 0 {
+            // It asks for the next.
+            let workers = end("curl", &mut program("curl", &["-sSf", &format!("{url}/v1/workers")])).await;
+            assert!(workers.out.contains(&format!("\"id\":\"{name}-")), "{}{}", workers.out, workers.err);
+        }
     }
     assert_eq!(minion.code().await, Some(0), "{}", minion.said());
     bridge.terminate();

@@ -22,7 +22,8 @@ const FIELD_BYTES_MAX: usize = 200;
 
 fn shortened(mut text: String, max: usize) -> String {
     if text.len() > max {
-        text.truncate(text.floor_char_boundary(max));
+        let end = (0..=max).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
         text.push_str(" ...");
     }
     text

@@ -10,28 +10,28 @@ use super::super::problem::Problem;
 pub(super) enum Refused {
     /// The request can't be read
     #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(#[to_schema] Problem),
+    BadRequest(Problem),
     /// No token, or a wrong one
     #[response(status = 401, content_type = "application/problem+json")]
-    Unauthorized(#[to_schema] Problem),
+    Unauthorized(Problem),
     /// The body came too slowly
     #[response(status = 408, content_type = "application/problem+json")]
-    TooSlow(#[to_schema] Problem),
+    TooSlow(Problem),
     /// The body, or the task, is too large
     #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(#[to_schema] Problem),
+    TooLarge(Problem),
     /// This form of body is not read
     #[response(status = 415, content_type = "application/problem+json")]
-    Unsupported(#[to_schema] Problem),
+    Unsupported(Problem),
     /// The task is wrong, or its A is singular
     #[response(status = 422, content_type = "application/problem+json")]
-    Invalid(#[to_schema] Problem),
+    Invalid(Problem),
     /// A defect
     #[response(status = 500, content_type = "application/problem+json")]
-    Internal(#[to_schema] Problem),
+    Internal(Problem),
     /// There is no room at the moment: ask again after `Retry-After` seconds
     #[response(status = 503, content_type = "application/problem+json")]
-    Busy(#[to_schema] Problem),
+    Busy(Problem),
 }
 
 /// The answer has forms.
@@ -39,7 +39,7 @@ pub(super) enum Refused {
 pub(super) enum Formed {
     /// No such form of answer
     #[response(status = 406, content_type = "application/problem+json")]
-    NotAcceptable(#[to_schema] Problem),
+    NotAcceptable(Problem),
 }
 
 /// The task goes into the spool.
@@ -47,7 +47,7 @@ pub(super) enum Formed {
 pub(super) enum Spooled {
     /// The spool of detached tasks is full
     #[response(status = 507, content_type = "application/problem+json")]
-    Full(#[to_schema] Problem),
+    Full(Problem),
 }
 
 /// Why there is no result in the form that was asked for.
@@ -55,16 +55,16 @@ pub(super) enum Spooled {
 pub(super) enum NoResult {
     /// The task was too large for its worker
     #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(#[to_schema] Problem),
+    TooLarge(Problem),
     /// The task is wrong, or its A is singular
     #[response(status = 422, content_type = "application/problem+json")]
-    Invalid(#[to_schema] Problem),
+    Invalid(Problem),
     /// A defect
     #[response(status = 500, content_type = "application/problem+json")]
-    Internal(#[to_schema] Problem),
+    Internal(Problem),
     /// There is no room at the moment: ask again after `Retry-After` seconds
     #[response(status = 503, content_type = "application/problem+json")]
-    Busy(#[to_schema] Problem),
+    Busy(Problem),
 }
 
 /// What a task may fail with.
@@ -72,13 +72,13 @@ pub(super) enum NoResult {
 pub(super) enum TaskFailed {
     /// The task was cancelled
     #[response(status = 409, content_type = "application/problem+json")]
-    Cancelled(#[to_schema] Problem),
+    Cancelled(Problem),
     /// The task was lost with its workers, or the broker does not take it
     #[response(status = 502, content_type = "application/problem+json")]
-    Lost(#[to_schema] Problem),
+    Lost(Problem),
     /// The deadline has passed
     #[response(status = 504, content_type = "application/problem+json")]
-    Late(#[to_schema] Problem),
+    Late(Problem),
 }
 
 /// What a call without a body may say no with.
@@ -86,10 +86,10 @@ pub(super) enum TaskFailed {
 pub(super) enum Denied {
     /// The request can't be read
     #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(#[to_schema] Problem),
+    BadRequest(Problem),
     /// No token, or a wrong one
     #[response(status = 401, content_type = "application/problem+json")]
-    Unauthorized(#[to_schema] Problem),
+    Unauthorized(Problem),
 }
 
 /// There is no such task.
@@ -97,7 +97,7 @@ pub(super) enum Denied {
 pub(super) enum Missing {
     /// There is no such task: it was never here, or its result was read or has expired
     #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(#[to_schema] Problem),
+    NotFound(Problem),
 }
 
 /// The broker does not answer.
@@ -105,10 +105,10 @@ pub(super) enum Missing {
 pub(super) enum NoBroker {
     /// The broker refuses what was asked
     #[response(status = 502, content_type = "application/problem+json")]
-    Refuses(#[to_schema] Problem),
+    Refuses(Problem),
     /// No connection to the broker at the moment
     #[response(status = 503, content_type = "application/problem+json")]
-    Lost(#[to_schema] Problem),
+    Lost(Problem),
 }
 
 /// The lease is not there.
@@ -116,11 +116,11 @@ pub(super) enum NoBroker {
 pub(super) enum NoLease {
     /// There is no such lease
     #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(#[to_schema] Problem),
+    NotFound(Problem),
     /// An answer to it is being looked at
     #[response(status = 409, content_type = "application/problem+json")]
-    Answering(#[to_schema] Problem),
+    Answering(Problem),
     /// It is over
     #[response(status = 410, content_type = "application/problem+json")]
-    Ended(#[to_schema] Problem),
+    Ended(Problem),
 }

@@ -61,7 +61,8 @@ async fn parts_that_are_wrong_are_named() {
     let (a, b) = (npy(&[1, 1], &[1.0]), npy(&[1], &[1.0]));
     let short = npy(&[1000, 1000], &[1.0]);
     let huge = npy(&[1 << 40, 1 << 40], &[1.0]);
-    let cases: &[(&[(&str, &[u8])], u16, &str)] = &[
+    type Parts<'a> = &'a [(&'a str, &'a [u8])];
+    let cases: &[(Parts<'_>, u16, &str)] = &[
         (&[("a", &a)], 400, "b"),
         (&[("b", &b)], 400, "a"),
         (&[("a", &a), ("b", &b), ("c", b"1")], 400, "c"),

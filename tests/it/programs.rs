@@ -60,28 +60,28 @@ async fn boss(arguments: &[&str]) -> Ended {
 struct Process {
     child: Child,
     said: Arc<Mutex<String>>,
-    /// It takes tasks, or requests.
-    consuming: watch::Receiver<bool>,
+    /// How many lines it has said.
+    lines: watch::Receiver<usize>,
 }
 
 impl Process {
     fn start(mut command: Command) -> Process {
         let mut child = command.spawn().expect("the program starts");
         let said = Arc::new(Mutex::new(String::new()));
-        let (announce, consuming) = watch::channel(false);
+        let (announce, said_so_far) = watch::channel(0);
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let heard = said.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                if line.contains("consuming") || line.contains("listening") {
-                    announce.send_replace(true);
+                {
+                    let mut heard = heard.lock().expect("no panic");
+                    heard.push_str(&line);
+                    heard.push('\n');
                 }
-                let mut heard = heard.lock().expect("no panic");
-                heard.push_str(&line);
-                heard.push('\n');
+                announce.send_modify(|lines| *lines += 1);
             }
         });
-        Process { child, said, consuming }
+        Process { child, said, lines: said_so_far }
     }
 
     /// A worker that takes tasks.
@@ -91,9 +91,24 @@ impl Process {
         worker
     }
 
+    /// A worker takes tasks.
     async fn until_consuming(&mut self) {
-        let consuming = soon("a worker that consumes", self.consuming.wait_for(|consuming| *consuming)).await.is_ok();
-        assert!(consuming, "the worker ended: {}", self.said());
+        self.until_said("consuming").await;
+    }
+
+    /// A bridge takes requests, at this URL.
+    async fn until_listening(&mut self) -> String {
+        self.until_said("listening").await;
+        let said = self.said();
+        let url = said.split("url=\"").nth(1).and_then(|rest| rest.split('"').next());
+        url.unwrap_or_else(|| panic!("no address in {said}")).to_owned()
+    }
+
+    async fn until_said(&mut self, word: &str) {
+        let heard = self.said.clone();
+        let said = |_: &usize| heard.lock().expect("no panic").contains(word);
+        let found = soon(&format!("a program that is {word}"), self.lines.wait_for(said)).await.is_ok();
+        assert!(found, "the program ended: {}", self.said());
     }
 
     fn pid(&self) -> u32 {

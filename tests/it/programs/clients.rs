@@ -39,9 +39,7 @@ async fn bridge(spool: &Path, arguments: &[&str]) -> (Process, String) {
     let mut command = program(BRIDGE, &[&["--listen", "127.0.0.1:0"], arguments].concat());
     command.env("RABBITRY_SPOOL", spool);
     let mut bridge = Process::start(command);
-    bridge.until_consuming().await;
-    let said = bridge.said();
-    let url = said.split("url=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an address").to_owned();
+    let url = bridge.until_listening().await;
     (bridge, url)
 }
 

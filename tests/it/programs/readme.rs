@@ -113,10 +113,7 @@ impl Trial {
         let mut command = program(BRIDGE, &[&arguments[..], &["--listen", "127.0.0.1:0"]].concat());
         command.env("RABBITRY_SPOOL", self.folder.path().join(format!("spool-{number}")));
         let mut bridge = Process::start(command);
-        bridge.until_consuming().await;
-        let said = bridge.said();
-        let url = said.split("url=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let url = url.unwrap_or_else(|| panic!("no address in {said}")).to_owned();
+        let url = bridge.until_listening().await;
         (bridge, url)
     }
 

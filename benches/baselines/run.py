@@ -26,6 +26,8 @@ An answer is a line, a JSON object:
 its columns of |b - A x| / (|A| |x| + |b|) in the infinity norm. `fingerprint`, in hex, is the sum of the bits of all
 numbers of A and B, 64 each, modulo 2^64: it says that two programs solved the same system.
 
+`serve http PORT` starts NumPy behind HTTP instead, which http_solve.py describes.
+
 The first line, before any request, is `{"baseline", "version", "blas", "threads", "ready": true}`. What can't be done
 is `{"baseline", "error"}`: for one request, the program goes on; for a baseline that can't be had, the runner says the
 same on stderr and exits with 1.
@@ -109,6 +111,16 @@ class Numpy:
         return [cls.python(), "-I", str(HERE / "numpy_solve.py")]
 
 
+class Http(Numpy):
+    """The same NumPy behind an HTTP server, for `cargo bench --bench bridge`. REQUEST is its port."""
+
+    name = "http"
+
+    @classmethod
+    def command(cls):
+        return [cls.python(), "-I", str(HERE / "http_solve.py")]
+
+
 class Eigen:
     """Eigen 3, headers only, compiled for this processor."""
 
@@ -189,12 +201,14 @@ class Eigen:
 
 
 BASELINES = {baseline.name: baseline for baseline in (Numpy, Eigen)}
+# What `serve` starts beside them: it needs what they need, and speaks another protocol.
+SERVED = {**BASELINES, Http.name: Http}
 
 
-def known(name):
-    if name not in BASELINES:
-        raise Missing(f"there is no such baseline; there are {', '.join(BASELINES)}")
-    return BASELINES[name]
+def known(name, among=BASELINES):
+    if name not in among:
+        raise Missing(f"there is no such baseline; there are {', '.join(among)}")
+    return among[name]
 
 
 def is_set_up(baseline):
@@ -242,7 +256,7 @@ def refuse(name, why):
 
 def serve(name, threads, may_set_up, request):
     try:
-        baseline = known(name)
+        baseline = known(name, SERVED)
         if may_set_up:
             ensure(baseline)
         elif not is_set_up(baseline):

@@ -14,9 +14,6 @@ use super::arrival::TooSlow;
 use super::budget::{Budget, Refused, Reservation};
 use super::problem::Problem;
 
-/// The most that an empty buffer is given before anything has come.
-const FIRST_BYTES: usize = 64 << 10;
-
 /// A body on its way in, with the memory it may take.
 pub(super) struct Incoming {
     body: Body,
@@ -56,11 +53,6 @@ impl Incoming {
         Ok(Incoming { body, announced, max_bytes, read_bytes: 0, eighths, reservation: Arc::new(reservation) })
     }
 
-    /// Bytes that are still to come, as far as the client has said.
-    pub(super) fn remaining_bytes(&self) -> Option<u64> {
-        Some(self.announced?.saturating_sub(self.read_bytes))
-    }
-
     /// The next bytes.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
@@ -82,11 +74,20 @@ impl Incoming {
 
     /// All of it in one piece, and the memory it has.
     pub(super) async fn whole(mut self) -> Result<(Vec<u8>, Arc<Reservation>), Problem> {
-        let mut whole = Vec::new();
+        let mut whole = self.buffer();
         while let Some(bytes) = self.chunk().await? {
-            append(&mut whole, &bytes, self.remaining_bytes());
+            whole.extend_from_slice(&bytes);
         }
         Ok((whole, self.reservation))
+    }
+
+    /// A buffer for all that was announced and that memory was reserved for: it never moves, and memory nobody touches
+    /// costs nothing. What was not announced makes it grow.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        // If there is no memory for it, the vector grows as it likes.
+        let _ = buffer.try_reserve_exact(self.announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0));
+        buffer
     }
 
     /// For a reader that wants a stream, and the memory it has.
@@ -102,16 +103,6 @@ impl Incoming {
         });
         (stream, reservation)
     }
-}
-
-/// Appends what has come. The buffer doubles, up to what is still to come, so that most of it is there before it is given.
-pub(super) fn append(whole: &mut Vec<u8>, bytes: &[u8], remaining_bytes: Option<u64>) {
-    if whole.capacity() - whole.len() < bytes.len() {
-        let rest = remaining_bytes.and_then(|rest| usize::try_from(rest).ok()).unwrap_or(usize::MAX);
-        let more = whole.len().max(FIRST_BYTES).min(rest.saturating_add(bytes.len())).max(bytes.len());
-        whole.reserve_exact(more);
-    }
-    whole.extend_from_slice(bytes);
 }
 
 fn memory_bytes(body_bytes: u64, eighths: u64) -> u64 {

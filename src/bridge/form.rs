@@ -1,13 +1,14 @@
 //! A request as a task: the forms of body, and the options that come with them.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
 
-use super::body::{Incoming, Unread, append};
+use super::blocking;
+use super::body::{Incoming, Unread};
 use super::budget::{Budget, Reservation};
 use super::kinds::KindForm;
 use super::problem::Problem;
@@ -25,11 +26,11 @@ pub(super) const PARAMS_HEADER: &str = "rabbitry-params";
 /// The longest of the small text fields of a multipart body.
 const TEXT_FIELD_BYTES: usize = 256;
 
-/// Some milliseconds' worth of numbers.
-const APART_BYTES: usize = 1 << 20;
-
 /// The parts of a multipart body, at most.
 const FIELDS_MAX: usize = 16;
+
+/// That of a `.npy` file's numbers within it.
+const ALIGNMENT: usize = 64;
 
 /// What is asked of the pool, beside the task itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,19 +57,27 @@ enum Form {
     Raw,
 }
 
-/// One field of a multipart body.
-pub(super) struct Field {
-    pub name: String,
-    pub bytes: Bytes,
+/// The fields of a multipart body, one after another in one buffer: the numbers of several can become one payload in it.
+pub(super) struct Fields {
+    pub buffer: Vec<u8>,
+    pub fields: Vec<Field>,
 }
 
-impl Field {
+/// One field.
+#[derive(Clone)]
+pub(super) struct Field {
+    pub name: String,
+    /// Its bytes in the buffer, from a multiple of [`ALIGNMENT`] on.
+    pub place: Range<usize>,
+}
+
+impl Fields {
     /// A small field as text.
-    pub(super) fn text(&self) -> Result<&str, Problem> {
-        let text = std::str::from_utf8(&self.bytes).ok().filter(|text| text.len() <= TEXT_FIELD_BYTES);
-        text.map(str::trim).ok_or_else(|| {
-            Problem::bad_request(format!("the part {:?} is no text of up to {TEXT_FIELD_BYTES} bytes", self.name))
-                .at(&*self.name)
+    pub(super) fn text(&self, field: &Field) -> Result<&str, Problem> {
+        let text = std::str::from_utf8(&self.buffer[field.place.clone()]).ok();
+        text.filter(|text| text.len() <= TEXT_FIELD_BYTES).map(str::trim).ok_or_else(|| {
+            Problem::bad_request(format!("the part {:?} is no text of up to {TEXT_FIELD_BYTES} bytes", field.name))
+                .at(&*field.name)
         })
     }
 }
@@ -105,21 +114,21 @@ pub(super) async fn read(
         Err(problem) => return Err(problem),
         Ok(Form::Json) => {
             let (text, reservation) = incoming.whole().await?;
-            let (encoded, wishes) = apart(text.len(), move || kind.read_json(text)).await?;
+            let (encoded, wishes) =
+                blocking::run(text.len() as u64, &reservation, move || kind.read_json(text)).await?;
             (encoded, wishes, reservation)
         }
         Ok(Form::Raw) => {
             let params = raw_params(headers)?;
             let (payload, reservation) = incoming.whole().await?;
             let blob = Blob { format: Format::Binary, params, payload: vec![payload.into()] };
-            let bytes = usize::try_from(blob.payload_bytes()).unwrap_or(usize::MAX);
-            let encoded = apart(bytes, move || kind.read_raw(blob)).await?;
+            let encoded = blocking::run(blob.payload_bytes(), &reservation, move || kind.read_raw(blob)).await?;
             (encoded, Wishes::default(), reservation)
         }
         Ok(Form::Multipart(boundary)) => {
             let (fields, reservation) = multipart(incoming, boundary).await?;
-            let bytes = fields.iter().map(|field| field.bytes.len()).sum();
-            let (encoded, wishes) = apart(bytes, move || kind.read_fields(fields)).await?;
+            let bytes = fields.buffer.len() as u64;
+            let (encoded, wishes) = blocking::run(bytes, &reservation, move || kind.read_fields(fields)).await?;
             (encoded, wishes, reservation)
         }
     };
@@ -127,15 +136,6 @@ pub(super) async fn read(
     reservation.shrink_to(bytes);
     reservation.grow_to(bytes).map_err(super::body::no_room)?;
     Ok(Submission { kind, encoded, wishes, reservation })
-}
-
-/// Works on so many bytes, apart from the threads that serve others if that takes longer than a blink.
-pub(super) async fn apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    if bytes < APART_BYTES {
-        return work();
-    }
-    // It is never cancelled, so what it has come to is a value or a panic.
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// The parameters of a raw payload.
@@ -149,8 +149,8 @@ pub(super) fn raw_params(headers: &HeaderMap) -> Result<Vec<u8>, Problem> {
     params.ok_or_else(|| wrong("Rabbitry-Params is no base64 of up to 1024 bytes"))
 }
 
-async fn multipart(incoming: Incoming, boundary: String) -> Result<(Vec<Field>, Arc<Reservation>), Problem> {
-    let announced = incoming.remaining_bytes();
+async fn multipart(incoming: Incoming, boundary: String) -> Result<(Fields, Arc<Reservation>), Problem> {
+    let mut buffer = incoming.buffer();
     let (stream, reservation) = incoming.into_stream();
     let mut parts = multer::Multipart::new(stream, boundary);
     let mut fields = Vec::new();
@@ -159,13 +159,15 @@ async fn multipart(incoming: Incoming, boundary: String) -> Result<(Vec<Field>, 
             return Err(Problem::bad_request(format!("more than {FIELDS_MAX} parts")));
         }
         let name = part.name().unwrap_or_default().to_owned();
-        let mut bytes = Vec::new();
+        // No longer than the boundary before it, as a rule: the buffer is long enough.
+        buffer.resize(buffer.len().next_multiple_of(ALIGNMENT), 0);
+        let start = buffer.len();
         while let Some(chunk) = part.chunk().await.map_err(unread)? {
-            append(&mut bytes, &chunk, announced);
+            buffer.extend_from_slice(&chunk);
         }
-        fields.push(Field { name, bytes: bytes.into() });
+        fields.push(Field { name, place: start..buffer.len() });
     }
-    Ok((fields, reservation))
+    Ok((Fields { buffer, fields }, reservation))
 }
 
 fn unread(error: multer::Error) -> Problem {

@@ -6,6 +6,7 @@ mod answer;
 mod api;
 mod app;
 mod arrival;
+mod blocking;
 mod body;
 mod budget;
 mod form;

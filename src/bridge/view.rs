@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 
 use super::answer::{self, Accept};
 use super::app::App;
+use super::blocking;
 use super::budget::Reservation;
-use super::form::apart;
 use super::kinds::AnswerForm;
 use super::problem::Problem;
 use super::tasks::{Answer, Ended, Entry, Phase};
@@ -138,7 +138,7 @@ pub(super) async fn result(app: &App, entry: &Entry, ended: &Ended, accept: Acce
     let worker = ended.worker.as_ref().map(|worker| &worker.id);
     let said = [("worker", serde_json::json!(worker)), ("task", serde_json::json!(entry.id().to_string()))];
     let said = said.map(|(name, value)| (name, value.to_string().into_bytes()));
-    let text = apart(usize::try_from(bytes).unwrap_or(usize::MAX), move || {
+    let text = blocking::run(bytes, &reservation, move || {
         answer.json().map(|members| answer::object(members.into_iter().chain(said)))
     })
     .await?;
@@ -197,7 +197,7 @@ async fn with_result(app: &App, entry: &Entry, ended: &Ended) -> Result<(Vec<u8>
     let (answer, reservation) = read(app, entry, answer, Accept::Json).await?;
     text.pop();
     text.extend_from_slice(b",\"result\":");
-    text.extend(apart(usize::try_from(bytes).unwrap_or(usize::MAX), move || answer.json().map(answer::object)).await?);
+    text.extend(blocking::run(bytes, &reservation, move || answer.json().map(answer::object)).await?);
     text.push(b'}');
     Ok((text, reservation))
 }

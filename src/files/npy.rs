@@ -4,6 +4,7 @@
 //! taken from the bytes at hand, in their own order.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use bytes::Bytes;
 use ndarray_npy::npy::header::{Header, Layout};
@@ -16,12 +17,31 @@ const MAX_HEADER: usize = 4096;
 /// A plain header nests one tuple in one dictionary.
 const MAX_NESTING: usize = 8;
 
+/// What the header of a file says, found to be true of its length.
+pub(crate) struct Head {
+    rows: usize,
+    cols: usize,
+    order: Order,
+    is_vector: bool,
+    dtype: String,
+    /// Where the numbers begin.
+    start: usize,
+}
+
 /// The matrix or vector in the bytes of a file; f64 in native byte order are not copied.
 ///
 /// # Errors
 /// What is wrong with the bytes, and what to do.
 pub(crate) fn parse(bytes: Bytes) -> Result<Matrix, String> {
-    let start = data_start(&bytes)?;
+    head(&bytes)?.matrix(bytes)
+}
+
+/// Reads the header of the file that these bytes are.
+///
+/// # Errors
+/// What is wrong with the bytes, and what to do.
+pub(crate) fn head(bytes: &[u8]) -> Result<Head, String> {
+    let start = data_start(bytes)?;
     let header = Header::from_reader(&mut &bytes[..start])
         .map_err(|error| format!("its header is damaged ({error}); save it again with numpy.save"))?;
     let (rows, cols) = match header.shape[..] {
@@ -32,26 +52,70 @@ pub(crate) fn parse(bytes: Bytes) -> Result<Matrix, String> {
     };
     let dtype = header.type_descriptor.as_string().map(String::as_str).unwrap_or("structured");
     let size = element_bytes(dtype)?;
-    let data = bytes.slice(start..);
+    let found = bytes.len() - start;
     let expected = rows.checked_mul(cols).and_then(|len| len.checked_mul(size));
-    if expected != Some(data.len()) {
+    if expected != Some(found) {
         let expected = expected.map_or("more than there can be".to_owned(), |bytes| bytes.to_string());
         return Err(format!(
-            "its header promises {rows} x {cols} numbers of {size} bytes ({expected} bytes), and {} bytes follow; it is \
-             truncated or damaged, save it again",
-            data.len()
+            "its header promises {rows} x {cols} numbers of {size} bytes ({expected} bytes), and {found} bytes follow; it is \
+             truncated or damaged, save it again"
         ));
     }
     let order = match header.layout {
         Layout::Standard => Order::RowMajor,
         Layout::Fortran => Order::ColMajor,
     };
-    let reason = |error: TaskError| error.to_string();
-    let matrix = match dtype {
-        "<f8" => Matrix::from_bytes(rows, cols, order, data).map_err(reason)?,
-        _ => Matrix::new(rows, cols, order, convert(dtype, &data)).map_err(reason)?,
-    };
-    if header.shape.len() == 1 { matrix.into_vector().map_err(reason) } else { Ok(matrix) }
+    Ok(Head { rows, cols, order, is_vector: header.shape.len() == 1, dtype: dtype.to_owned(), start })
+}
+
+impl Head {
+    fn is_f64(&self) -> bool {
+        self.dtype == "<f8"
+    }
+
+    /// The matrix in the file.
+    pub(crate) fn matrix(&self, file: Bytes) -> Result<Matrix, String> {
+        let data = file.slice(self.start..);
+        let Head { rows, cols, order, .. } = *self;
+        let matrix = match self.is_f64() {
+            true => Matrix::from_bytes(rows, cols, order, data),
+            false => Matrix::new(rows, cols, order, convert(&self.dtype, &data)),
+        };
+        self.shaped(matrix)
+    }
+
+    fn shaped(&self, matrix: Result<Matrix, TaskError>) -> Result<Matrix, String> {
+        let matrix = if self.is_vector { matrix.and_then(Matrix::into_vector) } else { matrix };
+        matrix.map_err(|error| error.to_string())
+    }
+}
+
+/// The matrices of two files in one buffer. If the second lies behind the first, its numbers are moved up to those of the
+/// first: the payload of a task is made of both, and one piece is not copied on its way.
+///
+/// # Errors
+/// Which of them is wrong, and how.
+pub(crate) fn pair(mut buffer: Vec<u8>, files: [Range<usize>; 2]) -> Result<[Matrix; 2], (usize, String)> {
+    let [first, second] = files;
+    let heads = [
+        head(&buffer[first.clone()]).map_err(|reason| (0, reason))?,
+        head(&buffer[second.clone()]).map_err(|reason| (1, reason))?,
+    ];
+    let at = |place: usize| move |reason| (place, reason);
+    let [a, b] = &heads;
+    if !(a.is_f64() && b.is_f64() && first.end <= second.start) {
+        let buffer = Bytes::from(buffer);
+        return Ok([a.matrix(buffer.slice(first)).map_err(at(0))?, b.matrix(buffer.slice(second)).map_err(at(1))?]);
+    }
+    let numbers = second.start + b.start..second.end;
+    let end = first.end + numbers.len();
+    buffer.copy_within(numbers, first.end);
+    let both = Bytes::from(buffer).slice(first.start + a.start..end);
+    let rest = both.slice(first.len() - a.start..);
+    Ok([
+        a.shaped(Matrix::from_front(a.rows, a.cols, a.order, both)).map_err(at(0))?,
+        b.shaped(Matrix::from_bytes(b.rows, b.cols, b.order, rest)).map_err(at(1))?,
+    ])
 }
 
 /// Where the numbers begin, after checks of what comes before.
@@ -190,6 +254,36 @@ mod tests {
         assert_eq!((matrix.order(), matrix.as_slice()), (Order::ColMajor, &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0][..]));
         assert_eq!(matrix.as_slice().as_ptr_range().end.cast(), bytes.as_ptr_range().end);
         assert_eq!(parse(saved(&array![[1.0, 2.0]])).unwrap().order(), Order::RowMajor);
+    }
+
+    #[test]
+    fn two_files_in_one_buffer_are_one_payload() {
+        use crate::task::{Format, Task};
+        use crate::tasks::solve::System;
+
+        let (a, b) = (array![[1.0, 2.0], [3.0, 5.0]], array![[6.0, 7.0, 8.0], [9.0, 10.0, 11.0]]);
+        let system = System::new(a.clone(), b.clone());
+        let of = |files: [&Bytes; 2]| {
+            let buffer = [&b"before"[..], &[0; 58], files[0], b"between", files[1]].concat();
+            let second = 64 + files[0].len() + 7;
+            (buffer, [64..64 + files[0].len(), second..second + files[1].len()])
+        };
+        let pieces = |matrices: [Matrix; 2]| {
+            let [a, b] = matrices;
+            let again = System::new(a, b);
+            assert_eq!(again, system);
+            again.encode(Format::Binary).unwrap().blob.payload.len()
+        };
+        let (whole, single) = ([saved(&a), saved(&b)], [saved(&a.mapv(|x| x as f32)), saved(&b)]);
+        let (buffer, places) = of([&whole[0], &whole[1]]);
+        assert_eq!(pieces(pair(buffer, places).unwrap()), 1);
+        let (buffer, places) = of([&single[0], &single[1]]);
+        assert_eq!(pieces(pair(buffer, places).unwrap()), 2);
+        let (buffer, [b_place, a_place]) = of([&whole[1], &whole[0]]);
+        assert_eq!(pieces(pair(buffer, [a_place, b_place]).unwrap()), 2);
+        let (buffer, places) = of([&whole[0], &whole[1].slice(..150)]);
+        let (place, reason) = pair(buffer, places).unwrap_err();
+        assert!(place == 1 && reason.contains("truncated"), "{place}: {reason}");
     }
 
     #[test]

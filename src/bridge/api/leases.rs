@@ -7,11 +7,12 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::answer::json_text;
 use super::super::app::{App, Shared};
+use super::super::blocking;
 use super::super::body::Incoming;
 use super::super::budget::Reservation;
 use super::super::form::{PARAMS_HEADER, raw_params};
@@ -165,9 +166,7 @@ fn deadline_in(leased: &Leased) -> Option<f64> {
 fn raw_lease(kind: &dyn KindForm, lease: &Lease) -> Result<Response, TaskError> {
     let Lease { id, expires_in, leased } = lease;
     let Blob { params, payload, .. } = kind.task_binary(leased.blob.clone())?;
-    let length: usize = payload.iter().map(bytes::Bytes::len).sum();
-    let pieces = payload.into_iter().map(Ok::<_, std::io::Error>);
-    let mut response = Body::from_stream(futures_util::stream::iter(pieces)).into_response();
+    let mut response = in_pieces(payload);
     let said = [
         ("rabbitry-lease", id.to_string()),
         ("rabbitry-expires-in", expires_in.as_secs_f64().to_string()),
@@ -179,7 +178,6 @@ fn raw_lease(kind: &dyn KindForm, lease: &Lease) -> Result<Response, TaskError> 
     let deadline = deadline_in(leased).map(|seconds| ("rabbitry-deadline-in", seconds.to_string()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(RAW));
-    headers.insert(header::CONTENT_LENGTH, length.into());
     for (name, value) in said.into_iter().chain(deadline) {
         // Numbers and names of ours.
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -200,13 +198,24 @@ fn json_lease(kind: &dyn KindForm, lease: &Lease) -> Result<Response, TaskError>
         "attempt": leased.attempt,
         "deadline_in": deadline_in(leased),
     });
-    let mut text = said.to_string().into_bytes();
-    text.pop();
-    text.reserve_exact(payload.len() + 16);
-    text.extend_from_slice(b",\"payload\":");
-    text.extend_from_slice(&payload);
-    text.push(b'}');
-    Ok(json_text(StatusCode::OK, text))
+    let mut head = said.to_string();
+    head.pop();
+    head += ",\"payload\":";
+    let mut pieces = vec![Bytes::from(head)];
+    pieces.extend(payload);
+    pieces.push(Bytes::from_static(b"}"));
+    let mut response = in_pieces(pieces);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// A body in pieces, which are not joined.
+fn in_pieces(pieces: Vec<Bytes>) -> Response {
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
+    let mut response = Body::from_stream(futures_util::stream::iter(pieces)).into_response();
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response
 }
 
 /// How far the task is.
@@ -278,8 +287,9 @@ pub(super) async fn result(
     let lease = id(&lease)?;
     let leased = app.leases.task(lease)?;
     let kind = kinds::find(leased.kind.as_str())?;
-    let (given, _reservation) = given(&app, &headers, body).await?;
-    let answer = kind.answer(&leased.blob, given)?;
+    let (given, reservation) = given(&app, &headers, body).await?;
+    let bytes = given.bytes();
+    let answer = blocking::run(bytes, &reservation, move || kind.answer(&leased.blob, given)).await?;
     app.leases.complete(lease, answer).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 pub(super) use solve::{PartsForm, SolutionForm, SystemForm};
 
-use super::form::{Field, Wishes};
+use super::form::{Fields, Wishes};
 use super::leases::Offer;
 use super::problem::Problem;
 use crate::task::{Blob, Encoded, Kind, TaskError};
@@ -30,13 +30,13 @@ pub(super) trait KindForm: Send + Sync + 'static {
     fn read_json(&self, text: Vec<u8>) -> Result<(Encoded, Wishes), Problem>;
 
     /// A task from the parts of a multipart body.
-    fn read_fields(&self, fields: Vec<Field>) -> Result<(Encoded, Wishes), Problem>;
+    fn read_fields(&self, fields: Fields) -> Result<(Encoded, Wishes), Problem>;
 
     /// A task as it travels: parameters and payload. Checked as any other.
     fn read_raw(&self, blob: Blob) -> Result<Encoded, Problem>;
 
-    /// A task's JSON form.
-    fn task_json(&self, task: Blob) -> Result<Vec<u8>, TaskError>;
+    /// A task's JSON form, in pieces.
+    fn task_json(&self, task: Blob) -> Result<Vec<Bytes>, TaskError>;
 
     /// A task's binary form.
     fn task_binary(&self, task: Blob) -> Result<Blob, TaskError>;
@@ -57,6 +57,16 @@ pub(super) enum GivenAnswer {
     Json(Vec<u8>),
     /// Parameters and raw numbers.
     Raw(Blob),
+}
+
+impl GivenAnswer {
+    /// How long it is.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            GivenAnswer::Json(text) => text.len() as u64,
+            GivenAnswer::Raw(blob) => blob.payload_bytes(),
+        }
+    }
 }
 
 /// An answer, to be written in the form that the client wants.

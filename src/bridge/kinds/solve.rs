@@ -9,13 +9,13 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::form::{Field, Wishes};
+use super::super::form::{Field, Fields, Wishes};
 use super::super::leases::Offer;
 use super::super::problem::Problem;
 use super::{AnswerForm, GivenAnswer, KindForm};
 use crate::files;
 use crate::task::{Blob, Encoded, Format, Kind, Priority, Task, TaskError};
-use crate::tasks::solve::{Certificate, Choice, How, JsonError, Matrix, Order, Solution, SolveHandler, System};
+use crate::tasks::solve::{Certificate, Choice, How, JsonError, Order, Solution, SolveHandler, System};
 
 pub(super) struct Solve;
 
@@ -31,22 +31,22 @@ impl KindForm for Solve {
         Ok((system.encode(Format::Binary)?, wishes))
     }
 
-    fn read_fields(&self, fields: Vec<Field>) -> Result<(Encoded, Wishes), Problem> {
+    fn read_fields(&self, fields: Fields) -> Result<(Encoded, Wishes), Problem> {
         let (mut a, mut b) = (None, None);
         let (mut how, mut wishes) = (How::default(), Wishes::default());
         let mut seen = Vec::new();
-        for field in fields {
-            let name = field.name.clone();
+        for field in &fields.fields {
+            let name = field.name.as_str();
             if seen.contains(&name) {
                 return Err(Problem::bad_request(format!("the part {name:?} comes twice")).at(name));
             }
-            match name.as_str() {
-                "a" => a = Some(npy(field)?),
-                "b" => b = Some(npy(field)?),
-                "method" => how.method = word(&field)?,
-                "reproducible" => how.reproducible = flag(&field)?,
-                "priority" => wishes.priority = word(&field)?,
-                "deadline_ms" => wishes.deadline = Some(milliseconds(&field)?),
+            match name {
+                "a" => a = Some(field.place.clone()),
+                "b" => b = Some(field.place.clone()),
+                "method" => how.method = word(&fields, field)?,
+                "reproducible" => how.reproducible = flag(&fields, field)?,
+                "priority" => wishes.priority = word(&fields, field)?,
+                "deadline_ms" => wishes.deadline = Some(milliseconds(&fields, field)?),
                 _ => {
                     let known = "a, b, method, reproducible, priority and deadline_ms are known";
                     return Err(Problem::bad_request(format!("an unknown part {name:?}; {known}")).at(name));
@@ -57,7 +57,12 @@ impl KindForm for Solve {
         let missing = |name: &str| {
             Problem::bad_request(format!("there is no part {name:?}; send it as a file, {name}.npy")).at(name)
         };
-        let system = System { a: a.ok_or_else(|| missing("a"))?, b: b.ok_or_else(|| missing("b"))?, how };
+        let files = [a.ok_or_else(|| missing("a"))?, b.ok_or_else(|| missing("b"))?];
+        let [a, b] = files::npy::pair(fields.buffer, files).map_err(|(place, reason)| {
+            let name = ["a", "b"][place];
+            Problem::invalid(format!("the part {name:?} {reason}")).at(name)
+        })?;
+        let system = System { a, b, how };
         Ok((system.encode(Format::Binary)?, wishes))
     }
 
@@ -65,10 +70,10 @@ impl KindForm for Solve {
         Ok(System::from_blob(blob)?.encode(Format::Binary)?)
     }
 
-    fn task_json(&self, task: Blob) -> Result<Vec<u8>, TaskError> {
+    fn task_json(&self, task: Blob) -> Result<Vec<Bytes>, TaskError> {
         match task.format {
-            Format::Json => Ok(task.payload.concat()),
-            Format::Binary => Ok(System::from_blob(task)?.encode(Format::Json)?.blob.payload.concat()),
+            Format::Json => Ok(task.payload),
+            Format::Binary => Ok(System::from_blob(task)?.encode(Format::Json)?.blob.payload),
         }
     }
 
@@ -110,28 +115,23 @@ fn not_json(what: &str, JsonError { field, reason }: JsonError) -> Problem {
     }
 }
 
-fn npy(field: Field) -> Result<Matrix, Problem> {
-    let Field { name, bytes } = field;
-    files::npy::parse(bytes).map_err(|reason| Problem::invalid(format!("the part {name:?} {reason}")).at(name))
-}
-
 /// A word of an enum as JSON has it.
-fn word<'de, T: Deserialize<'de>>(field: &'de Field) -> Result<T, Problem> {
-    let text: StrDeserializer<'_, ValueError> = field.text()?.into_deserializer();
+fn word<'de, T: Deserialize<'de>>(fields: &'de Fields, field: &Field) -> Result<T, Problem> {
+    let text: StrDeserializer<'_, ValueError> = fields.text(field)?.into_deserializer();
     T::deserialize(text)
         .map_err(|error| Problem::bad_request(format!("the part {:?}: {error}", field.name)).at(&*field.name))
 }
 
-fn flag(field: &Field) -> Result<bool, Problem> {
-    match field.text()? {
+fn flag(fields: &Fields, field: &Field) -> Result<bool, Problem> {
+    match fields.text(field)? {
         "true" => Ok(true),
         "false" => Ok(false),
         other => Err(Problem::bad_request(format!("{} is true or false, not {other:?}", field.name)).at(&*field.name)),
     }
 }
 
-fn milliseconds(field: &Field) -> Result<Duration, Problem> {
-    let text = field.text()?;
+fn milliseconds(fields: &Fields, field: &Field) -> Result<Duration, Problem> {
+    let text = fields.text(field)?;
     let number = text.parse().ok().filter(|ms| *ms > 0).map(Duration::from_millis);
     number.ok_or_else(|| {
         Problem::bad_request(format!("{} is a number above 0, not {text:?}", field.name)).at(&*field.name)

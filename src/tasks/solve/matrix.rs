@@ -94,6 +94,19 @@ impl Matrix {
         }
     }
 
+    /// A matrix from the first bytes of `whole`, which goes on with another: both will be one payload again without a
+    /// copy. Else as [`Matrix::from_bytes`].
+    pub(crate) fn from_front(rows: usize, cols: usize, order: Order, whole: Bytes) -> Result<Self, TaskError> {
+        let len_bytes = rows.saturating_mul(cols).saturating_mul(8).min(whole.len());
+        let matrix = Matrix::from_bytes(rows, cols, order, whole.slice(..len_bytes))?;
+        match matrix.numbers {
+            Numbers::Shared(_) if len_bytes < whole.len() => {
+                Ok(Matrix { numbers: Numbers::Front { whole, len_bytes }, ..matrix })
+            }
+            _ => Ok(matrix),
+        }
+    }
+
     /// The same numbers as a vector.
     ///
     /// # Errors
@@ -308,6 +321,19 @@ mod tests {
         assert!(Matrix::from_bytes(usize::MAX, 2, Order::ColMajor, bytes).is_err());
         assert!(Matrix::new(0, usize::MAX, Order::RowMajor, Vec::new()).is_err());
         assert!(Matrix::new(0, 5, Order::RowMajor, Vec::new()).unwrap().view().is_empty());
+    }
+
+    #[test]
+    fn two_matrices_of_one_run_are_one_payload_again() {
+        let run = f64_into_bytes(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let a = Matrix::from_front(2, 2, Order::RowMajor, run.clone()).unwrap();
+        let b = Matrix::from_bytes(2, 1, Order::ColMajor, run.slice(32..)).unwrap();
+        assert_eq!((a.as_slice(), b.as_slice()), (&[1.0, 2.0, 3.0, 4.0][..], &[5.0, 6.0][..]));
+        let elsewhere = Matrix::new(2, 1, Order::ColMajor, vec![5.0, 6.0]).unwrap();
+        assert_eq!(a.clone().into_payload(elsewhere), [run.slice(..32), run.slice(32..)]);
+        let whole = a.into_payload(b);
+        assert_eq!((whole.len(), whole[0].as_ptr(), whole[0].len()), (1, run.as_ptr(), 48));
+        assert!(Matrix::from_front(2, 4, Order::RowMajor, run).is_err(), "it is too short");
     }
 
     #[test]

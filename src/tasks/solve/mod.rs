@@ -160,7 +160,7 @@ impl System {
                 said.check_payload(blob.payload_bytes())?;
                 let TaskParams { m, n, nrhs, a_order, b_order, b_is_vector, how } = said;
                 let [a, b] = split_payload(blob.payload, m * n * 8);
-                let a = Matrix::from_bytes(m, n, a_order, a)?;
+                let a = Matrix::from_front(m, n, a_order, a)?;
                 let b = Matrix::from_bytes(m, nrhs, b_order, b)?;
                 Ok(System { a, b: if b_is_vector { b.into_vector()? } else { b }, how })
             }
@@ -280,7 +280,8 @@ impl Task for System {
     }
 }
 
-/// A payload of two matrices, the first of them `first` bytes long; not copied if it is one piece or those two.
+/// A payload of two matrices, the first of them `first` bytes long; not copied if it is one piece or those two. Of one
+/// piece the first goes on to its end.
 fn split_payload(pieces: Vec<Bytes>, first: usize) -> [Bytes; 2] {
     match <[Bytes; 2]>::try_from(pieces) {
         Ok(pieces) if pieces[0].len() == first => pieces,
@@ -289,8 +290,8 @@ fn split_payload(pieces: Vec<Bytes>, first: usize) -> [Bytes; 2] {
     }
 }
 
-fn split_whole(mut whole: Bytes, first: usize) -> [Bytes; 2] {
-    let rest = whole.split_off(first);
+fn split_whole(whole: Bytes, first: usize) -> [Bytes; 2] {
+    let rest = whole.slice(first..);
     [whole, rest]
 }
 

@@ -170,13 +170,14 @@ impl Packed {
         Ok(numbers)
     }
 
+    /// The matrix at the beginning of `numbers`, behind which may be those of another.
     fn matrix(&self, numbers: Bytes) -> Result<Matrix, JsonError> {
         let order = match self.layout {
             Layout::C => Order::RowMajor,
             Layout::F => Order::ColMajor,
         };
         let (rows, cols) = self.shape.rows_cols();
-        let matrix = Matrix::from_bytes(rows, cols, order, numbers);
+        let matrix = Matrix::from_front(rows, cols, order, numbers);
         let matrix = match self.shape {
             Shape::Vector(_) => matrix.and_then(Matrix::into_vector),
             Shape::Matrix(..) => matrix,
@@ -210,10 +211,20 @@ pub(super) fn unpack<const N: usize>(values: [Value; N], text: Bytes) -> Result<
         }
         if packed.iter().all(|(_, packed)| packed.dtype == Dtype::F8) {
             let decode = |(index, packed): (usize, Packed)| Ok((index, packed.decode_in_place(&mut text)?, packed));
-            let decoded: Vec<_> = packed.into_iter().map(decode).collect::<Result<_, JsonError>>()?;
+            let mut decoded: Vec<_> = packed.into_iter().map(decode).collect::<Result<_, JsonError>>()?;
+            // The first in the text is the last here. All in one run and no text behind it: a payload in one piece, that
+            // keeps no more memory than it needs.
+            let mut end = decoded.last().map_or(0, |(_, first, _)| first.start);
+            for (_, place, _) in decoded.iter_mut().rev() {
+                text.copy_within(place.clone(), end);
+                *place = end..end + place.len();
+                end = place.end;
+            }
+            text.truncate(end);
+            text.shrink_to_fit();
             let text = Bytes::from(text);
             for (index, place, packed) in decoded {
-                matrices[index] = Some(packed.matrix(text.slice(place))?);
+                matrices[index] = Some(packed.matrix(text.slice(place.start..))?);
             }
         } else {
             for (index, packed) in packed {

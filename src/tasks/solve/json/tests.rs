@@ -285,6 +285,7 @@ fn base64_is_decoded_where_the_text_lies() {
         let text = Vec::from(text);
         let inside = text.as_ptr_range();
         let (System { a, b, .. }, _) = System::from_json(text).unwrap();
+        assert_eq!(b.as_slice().as_ptr(), a.as_slice().as_ptr_range().end, "one run");
         for matrix in [a, b] {
             assert!(inside.contains(&matrix.as_slice().as_ptr().cast()), "with {spaces} spaces");
             assert_eq!(matrix.as_slice(), numbers);

@@ -316,6 +316,8 @@ class Client:
                 delay = backoff if conflict else error.retry_after
                 if delay is None or last:
                     raise
+                # Others were told the same: not all at once, and later each time.
+                delay = max(delay, backoff) * random.uniform(1.0, 2.0)
             except ssl.SSLCertVerificationError:
                 raise
             except _StaleConnection:  # the next one is not

@@ -294,10 +294,11 @@ impl Watch {
     /// # Errors
     /// [`TaskError::Cancelled`] or [`TaskError::DeadlineExceeded`], which the task passes on.
     pub fn check(&self) -> Result<(), TaskError> {
-        if self.shared.cancelled.load(Relaxed) {
-            Err(TaskError::Cancelled)
-        } else if self.shared.deadline.is_some_and(|at| Instant::now() >= at) {
+        // First the deadline: a boss calls off what is late, too.
+        if self.shared.deadline.is_some_and(|at| Instant::now() >= at) {
             Err(TaskError::DeadlineExceeded)
+        } else if self.shared.cancelled.load(Relaxed) {
+            Err(TaskError::Cancelled)
         } else {
             Ok(())
         }

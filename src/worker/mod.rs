@@ -96,7 +96,9 @@ struct Worker {
     /// whole prefetch.
     ahead: Semaphore,
     memory: Memory,
-    gone: presence::GoneBosses,
+    /// Results queues that nobody reads any more, and those that somebody did when the broker was asked.
+    gone: presence::ResultsQueues,
+    there: presence::ResultsQueues,
     running: Arc<Running>,
     /// Connections so far.
     sessions: AtomicU64,
@@ -155,7 +157,8 @@ impl Worker {
             slots: Arc::new(Semaphore::new(options.slots)),
             ahead: Semaphore::new((options.slots / 4).max(1)),
             memory: options.memory.clone().unwrap_or_else(|| Memory::new(options.memory_bytes)),
-            gone: presence::GoneBosses::default(),
+            gone: presence::ResultsQueues::default(),
+            there: presence::ResultsQueues::default(),
             running: Arc::default(),
             sessions: AtomicU64::new(0),
             done: AtomicU64::new(0),

@@ -13,13 +13,13 @@ use crate::wire::{self, Command, Control, Heartbeat};
 /// Between heartbeats.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// Results queues that nobody reads any more; the newest of them.
+/// Names of results queues; the newest of them.
 #[derive(Default)]
-pub(super) struct GoneBosses {
+pub(super) struct ResultsQueues {
     queues: Mutex<VecDeque<String>>,
 }
 
-impl GoneBosses {
+impl ResultsQueues {
     const KEEP: usize = 256;
 
     pub(super) fn add(&self, reply_to: String) {
@@ -97,17 +97,25 @@ async fn obey(connection: &dyn Connection, worker: &Worker, controls: Vec<Contro
 }
 
 /// Whether nobody reads this results queue any more. The list is a reason to ask, and the broker has the word: a control
-/// message may be forged, and a queue may be declared again.
+/// message may be forged, and a queue may be declared again. A name that was never seen is one, too: its boss may have gone
+/// before this worker came.
 pub(super) async fn is_gone(connection: &dyn Connection, worker: &Worker, reply_to: &str) -> Result<bool, Error> {
-    if !worker.gone.contains(reply_to) {
+    // Direct reply-to has no queue to ask for.
+    let known = worker.there.contains(reply_to) || reply_to.starts_with("amq.rabbitmq.reply-to");
+    if known && !worker.gone.contains(reply_to) {
         return Ok(false);
     }
     match connection.queue_status(reply_to).await {
-        Ok(None) => Ok(true),
+        Ok(None) => {
+            worker.there.remove(reply_to);
+            worker.gone.add(reply_to.to_owned());
+            Ok(true)
+        }
         Err(error) if error.is_transient() => Err(error),
         // It is there, or locked by the boss that owns it.
         Ok(Some(_)) | Err(_) => {
             worker.gone.remove(reply_to);
+            worker.there.add(reply_to.to_owned());
             Ok(false)
         }
     }

@@ -133,7 +133,7 @@ impl Tasks {
                 Ok(payload) => self.dispatch_one(entry, payload, reservation).await,
                 Err(SpoolError::Unknown { .. }) => self.table().taken(&entry),
                 Err(error @ SpoolError::Damaged { .. }) => {
-                    self.end_waiting(&entry, TaskError::Invalid(error.to_string())).await;
+                    self.end_waiting(&entry, TaskError::Refused(error.to_string())).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, task = %entry.id(), "can't read a detached task; trying again");

@@ -11,6 +11,7 @@ use crate::pool::{Place, Probe, ProbeHandler, on_both, one_slot, solve_handler, 
 
 on_both!(
     tasks_of_a_dead_boss_are_dropped_at_once,
+    what_a_boss_left_behind_is_not_computed_by_a_worker_that_comes_later,
     a_forged_goodbye_stops_nothing,
     small_tasks_that_fit_only_one_by_one_may_share_a_message,
 );
@@ -39,6 +40,20 @@ async fn tasks_of_a_dead_boss_are_dropped_at_once(on: Place) {
     let answer = soon("an answer", submit(&boss, Probe(Bytes::from_static(b"alive"))).await.outcome()).await;
     assert_eq!(answer.result, Ok(Bytes::from_static(b"alive")));
     assert!(worker.is_running());
+}
+
+async fn what_a_boss_left_behind_is_not_computed_by_a_worker_that_comes_later(on: Place) {
+    let (boss, client) = (on.boss().await, on.client().await);
+    let mut tickets = Vec::new();
+    for _ in 0..4 {
+        // Each in a message of its own.
+        tickets.push(submit(&boss, Probe(Bytes::from(vec![7; 1 << 20]))).await);
+    }
+    client.until_ready(&names::work_queue("probe"), 4).await;
+    boss.close().await;
+    let worker = on.worker(ProbeHandler::new(|_| panic!("computed for nobody")), one_slot());
+    client.until_ready(&names::work_queue("probe"), 0).await;
+    assert_eq!(worker.stop().await.done, 0);
 }
 
 async fn a_forged_goodbye_stops_nothing(on: Place) {

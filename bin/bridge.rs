@@ -12,16 +12,11 @@ use rabbitry::command::exit;
 use rabbitry::{tasks, telemetry, worker};
 use tokio_util::sync::CancellationToken;
 
-/// Steps of its tasks after which a busy thread of the runtime looks for new requests. A step of a connection with a large
-/// body copies up to 4 MB: after the 61 steps that are tokio's own choice, two such clients held up all others for 200 ms.
-const LOOK_EVERY: u32 = 4;
-
-fn main() -> ExitCode {
+#[tokio::main]
+async fn main() -> ExitCode {
     let cli = BridgeCli::parse();
     telemetry::log_to_stderr("info");
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let ended = runtime.enable_all().event_interval(LOOK_EVERY).build().map_err(|error| error.to_string());
-    ExitCode::from(ended.and_then(|runtime| runtime.block_on(run(cli))).unwrap_or_else(|error| {
+    ExitCode::from(run(cli).await.unwrap_or_else(|error| {
         eprintln!("bridge: {error}");
         exit::FAILED
     }))

@@ -26,8 +26,8 @@ use super::patient::Patient;
 /// Headers of a request, at most.
 const HEADERS_MAX: usize = 64;
 
-/// Bytes of head and of what is read ahead of a body. Smaller reads are more calls; what larger ones bring has left the
-/// processor's cache when it is copied (`cargo bench --bench bridge`: 5 % of a task of 8 MB).
+/// Bytes of head and of what is read ahead of a body. Smaller reads are more calls; what larger ones bring may have left
+/// the processor's cache when it is copied.
 const READ_AHEAD_BYTES: usize = 256 << 10;
 
 /// Bytes of head over HTTP/2.

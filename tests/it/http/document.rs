@@ -70,3 +70,15 @@ async fn the_document_is_whole() {
         assert!(calls.contains_key(path), "{path}");
     }
 }
+
+#[tokio::test]
+async fn the_page_that_shows_it_asks_for_nothing_from_elsewhere() {
+    let site = Site::embedded().await;
+    for part in ["/docs/", "/docs/swagger-initializer.js"] {
+        let reply = site.get(part).await;
+        assert_eq!(reply.status, 200, "{part}");
+        assert!(!reply.text().contains("://"), "{part}: {}", reply.text());
+    }
+    let page = site.get("/docs/swagger-initializer.js").await.text();
+    assert!(page.contains("/openapi.json") && page.contains(r#""validatorUrl": "none""#), "{page}");
+}

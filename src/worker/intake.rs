@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::select_all;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,7 +59,12 @@ async fn all(session: &Arc<Session>, sources: &mut [Source], running: &TaskTrack
     open(session, sources, session.worker.options.prefetch).await?;
     let forward = async |consumer: &mut Consumer| {
         while let Some(delivery) = consumer.next().await {
-            running.spawn(delivery::process(session.clone(), delivery));
+            // As far as the queue for a slot at once: tasks that begin at the same time are run in any order, and what
+            // the broker gave first, by priority, is to be computed first.
+            let mut way = Box::pin(delivery::process(session.clone(), delivery));
+            if (&mut way).now_or_never().is_none() {
+                running.spawn(way);
+            }
         }
     };
     let consumers = sources.iter_mut().filter_map(|(_, consumer)| consumer.as_mut());

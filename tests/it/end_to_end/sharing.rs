@@ -7,17 +7,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use rabbitry::boss::{self, Priority, Submit};
+use rabbitry::broker::Message;
 use rabbitry::tasks::solve::System;
 use rabbitry::transport::names;
+use rabbitry::wire::{self, TaskHead};
 use rabbitry::worker::Options;
+use tokio::sync::mpsc::unbounded_channel;
 
-use crate::pool::{Place, Probe, ProbeHandler, on_both, one_slot, solve_handler, soon, submit};
+use crate::pool::{Place, Probe, ProbeHandler, on_both, one_slot, raw, solve_handler, soon, submit};
 
 on_both!(
     two_workers_share_one_job,
     a_worker_that_comes_late_gets_what_waits,
     a_second_worker_takes_from_a_long_queue,
     high_priority_goes_before_low,
+    what_is_delivered_first_is_computed_first,
     a_window_smaller_than_a_task_lets_one_through_at_a_time,
     the_directory_knows_the_living,
 );
@@ -116,6 +120,32 @@ async fn high_priority_goes_before_low(on: Place) {
     }
     let order = order.lock().expect("no panic").clone();
     assert_eq!(order, ["high 1", "high 2", "normal 1", "normal 2", "low 1", "low 2"]);
+}
+
+async fn what_is_delivered_first_is_computed_first(on: Place) {
+    let client = on.client().await;
+    let sent: Vec<String> = (0..40).map(|number| format!("number {number}")).collect();
+    for payload in &sent {
+        let head =
+            TaskHead { kind: "probe".into(), payload_bytes: payload.len() as u64, ..raw(System::random(1, 1, 0)).0 };
+        let head = TaskHead { checksum: Some(wire::checksum(&[payload])), ..head };
+        let message = client.message(wire::encode(&head), payload.as_bytes());
+        // Of nobody whom a worker would have to ask for first.
+        let reply_to = Some("amq.rabbitmq.reply-to.nobody".into());
+        client.publish(&names::work_queue("probe"), Message { reply_to, ..message }).await;
+    }
+    let (tell, mut begun) = unbounded_channel();
+    let handler = ProbeHandler::new(move |payload| {
+        let _ = tell.send(String::from_utf8_lossy(&payload).into_owned());
+        Ok(payload)
+    });
+    // All come in one go.
+    let _worker = on.worker(handler, Options { prefetch: 40, ..one_slot() });
+    let mut order = Vec::new();
+    while order.len() < sent.len() {
+        soon("tasks to begin", begun.recv_many(&mut order, sent.len())).await;
+    }
+    assert_eq!(order, sent);
 }
 
 async fn a_window_smaller_than_a_task_lets_one_through_at_a_time(on: Place) {

@@ -3,6 +3,7 @@
 //! A kind imports [`crate::task`] and nothing else of the crate: no message layout, no broker, no thread pool. Adding
 //! one is its folder, its `pub mod` and its line.
 
+pub mod render;
 pub mod solve;
 
 use std::sync::Arc;

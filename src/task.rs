@@ -5,6 +5,7 @@
 //!
 //! Matrix payloads are raw little-endian, so the crate refuses to build for a big-endian target.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -145,15 +146,49 @@ impl Blob {
 /// The longest parameter block a kind may send.
 pub const MAX_PARAMS: usize = 1024;
 
+/// The name of a payload that many tasks share: its BLAKE3 hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentHash(pub [u8; 32]);
+
+impl ContentHash {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        ContentHash(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ContentHash({self})")
+    }
+}
+
 /// A task ready to travel, with what the pool must know of it to place it.
 #[derive(Clone, Debug)]
 pub struct Encoded {
     /// Parameters and payload.
     pub blob: Blob,
+    /// Many tasks have this very payload. It travels with none of them: a worker that has not got it yet pulls it once
+    /// ([`Plan::shared`]), and the window of the boss does not count it.
+    pub shared: bool,
     /// Floating point operations, estimated. Small tasks are sent several to a message by this figure.
     pub flops: u64,
     /// An upper bound of the answer's payload in bytes. The boss refuses longer answers.
     pub answer_bytes: u64,
+}
+
+impl Encoded {
+    /// What the window of the boss counts, in bytes.
+    pub fn window_bytes(&self) -> u64 {
+        let payload = if self.shared { 0 } else { self.blob.payload_bytes() };
+        payload.saturating_add(self.answer_bytes)
+    }
 }
 
 /// The asking side of a kind.
@@ -184,6 +219,27 @@ pub struct Plan {
     pub memory_bytes: u64,
     /// Threads worth giving to it if it has the machine to itself, at least 1.
     pub threads: usize,
+    /// Set if its payload is one that other tasks have, too: [`Handler::prepare`] is called with it, once for all of them,
+    /// and [`Handler::run_on`] in place of [`Handler::run`].
+    pub shared: Option<Shared>,
+}
+
+/// A payload that many tasks have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shared {
+    /// Its name. The worker checks that the payload has it.
+    pub hash: ContentHash,
+    /// Resident bytes of the payload and of what [`Handler::prepare`] makes of it, beside [`Plan::memory_bytes`].
+    pub memory_bytes: u64,
+}
+
+/// What a handler has made of a shared payload. A worker keeps a few of them, those used last, for tasks to come.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The handler's own.
+    pub made: Arc<dyn Any + Send + Sync>,
+    /// What it takes.
+    pub bytes: u64,
 }
 
 /// The computing side of a kind. One per worker, shared by its compute threads.
@@ -207,6 +263,24 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// Any [`TaskError`]; it goes to the caller as the task's outcome.
     fn run(&self, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError>;
+
+    /// Makes of a shared payload what its tasks need: read, checked and indexed, once for all of them. On one thread.
+    ///
+    /// # Errors
+    /// Any [`TaskError`]; it goes to the callers of the tasks that wait for it.
+    fn prepare(&self, payload: Bytes) -> Result<Prepared, TaskError> {
+        drop(payload);
+        Err(TaskError::Invalid(format!("tasks of kind {} share no payload", self.kind())))
+    }
+
+    /// As [`Handler::run`], for a task whose payload is shared: `task` has none.
+    ///
+    /// # Errors
+    /// Any [`TaskError`]; it goes to the caller as the task's outcome.
+    fn run_on(&self, shared: &Prepared, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError> {
+        let _ = (shared, task, threads, watch);
+        Err(TaskError::Invalid(format!("tasks of kind {} share no payload", self.kind())))
+    }
 }
 
 /// The line between a running task and whoever watches it: which task it is, how far, and whether to stop. Clones are
@@ -402,9 +476,9 @@ pub struct WorkerRef {
 }
 
 /// Owned numbers as bytes, without a copy.
-pub fn f64_into_bytes(numbers: Vec<f64>) -> Bytes {
-    struct Owner(Vec<f64>);
-    impl AsRef<[u8]> for Owner {
+pub fn numbers_into_bytes<T: bytemuck::NoUninit + Send>(numbers: Vec<T>) -> Bytes {
+    struct Owner<T>(Vec<T>);
+    impl<T: bytemuck::NoUninit> AsRef<[u8]> for Owner<T> {
         fn as_ref(&self) -> &[u8] {
             bytemuck::cast_slice(&self.0)
         }
@@ -415,10 +489,11 @@ pub fn f64_into_bytes(numbers: Vec<f64>) -> Bytes {
 /// Bytes as numbers: borrowed where they lie aligned, copied where not.
 ///
 /// # Errors
-/// [`TaskError::Invalid`] if the length is not a multiple of 8.
-pub fn f64_from_bytes(bytes: &[u8]) -> Result<Cow<'_, [f64]>, TaskError> {
-    if !bytes.len().is_multiple_of(8) {
-        return Err(TaskError::Invalid(format!("{} bytes are not a whole number of 8-byte floats", bytes.len())));
+/// [`TaskError::Invalid`] if the length is not a multiple of that of a number.
+pub fn numbers_from_bytes<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Result<Cow<'_, [T]>, TaskError> {
+    let size = size_of::<T>();
+    if !bytes.len().is_multiple_of(size) {
+        return Err(TaskError::Invalid(format!("{} bytes are not a whole number of {size}-byte floats", bytes.len())));
     }
     Ok(match bytemuck::try_cast_slice(bytes) {
         Ok(numbers) => Cow::Borrowed(numbers),

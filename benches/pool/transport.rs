@@ -31,7 +31,7 @@ impl Task for Move {
 
     fn encode(self, format: Format) -> Result<Encoded, TaskError> {
         let blob = Blob { format, params: Vec::new(), payload: vec![self.0] };
-        Ok(Encoded { blob, flops: 0, answer_bytes: 8 })
+        Ok(Encoded { blob, shared: false, flops: 0, answer_bytes: 8 })
     }
 
     fn decode_answer(_: &[u8], answer: Blob) -> Result<u64, TaskError> {
@@ -52,7 +52,7 @@ impl Handler for Sum {
     }
 
     fn plan(&self, _: Format, _: &[u8], payload_bytes: u64, _: usize) -> Result<Plan, TaskError> {
-        Ok(Plan { memory_bytes: payload_bytes, threads: 1 })
+        Ok(Plan { memory_bytes: payload_bytes, threads: 1, shared: None })
     }
 
     fn run(&self, task: Blob, _: usize, _: &Watch) -> Result<Blob, TaskError> {

@@ -218,7 +218,7 @@ impl Boss {
     /// What [`Task::encode`] says of a task that can't be right.
     pub async fn submit<T: Task>(&self, task: T, how: Submit) -> Result<Ticket<T>, TaskError> {
         let encoded = task.encode(how.format)?;
-        let room = self.reserve(encoded.blob.payload_bytes(), encoded.answer_bytes).await;
+        let room = self.reserve(encoded.window_bytes(), 0).await;
         Ok(room.enter(encoded, how))
     }
 
@@ -346,7 +346,7 @@ impl Room<'_> {
     /// What [`Task::encode`] says of a task that can't be right, or [`TaskError::Invalid`] if it is larger than the place.
     pub fn submit<T: Task>(self, task: T, how: Submit) -> Result<Ticket<T>, TaskError> {
         let encoded = task.encode(how.format)?;
-        let bytes = encoded.blob.payload_bytes().saturating_add(encoded.answer_bytes);
+        let bytes = encoded.window_bytes();
         if how.format == Format::Binary && room_units(&self.boss.shared.options, bytes) > self.units {
             return Err(TaskError::Invalid(format!("a task of {bytes} bytes in a room of {} KiB", self.units)));
         }
@@ -375,7 +375,8 @@ impl Room<'_> {
             progress_to: None,
             params: encoded.blob.params,
         };
-        let outgoing = Outgoing { head, payload: encoded.blob.payload, priority: how.priority.level() };
+        let (payload, priority) = (encoded.blob.payload, how.priority.level());
+        let outgoing = Outgoing { head, payload, shared: encoded.shared, priority };
         let (reply, answered) = oneshot::channel();
         let deadline = how.deadline.and_then(|in_time| Instant::now().checked_add(in_time));
         if let Some(room) = self.permit {

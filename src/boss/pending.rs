@@ -148,7 +148,7 @@ mod tests {
             progress_to: None,
             params: vec![],
         };
-        Arc::new(Outgoing { head, payload: vec![], priority: 3 })
+        Arc::new(Outgoing { head, payload: vec![], shared: false, priority: 3 })
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Outgoing {
     pub head: TaskHead,
     /// The payload in pieces.
     pub payload: Vec<Bytes>,
+    /// The payload is that of other tasks, too: it is pulled, however small.
+    pub shared: bool,
     /// AMQP priority.
     pub priority: u8,
 }
@@ -48,7 +50,8 @@ impl Batch {
     /// # Errors
     /// The task itself: publish this batch, then begin the next with it.
     pub fn push(&mut self, task: Arc<Outgoing>) -> Result<(), Arc<Outgoing>> {
-        let bytes = self.bytes.saturating_add(task.head.payload_bytes);
+        let carried = if task.shared { 0 } else { task.head.payload_bytes };
+        let bytes = self.bytes.saturating_add(carried);
         let flops = self.flops.saturating_add(task.head.flops);
         // Fixed fields, queue name and checksum take less than 200 bytes. What is told to report goes alone.
         let heads = self.heads + task.head.params.len() + 200;
@@ -98,7 +101,8 @@ fn pack(connection: &dyn Connection, batch: &Batch, boss: &str) -> Message {
     let mut heads = Vec::with_capacity(batch.heads);
     for task in &batch.tasks {
         let mut head = task.head.clone();
-        if usize::try_from(head.payload_bytes).is_ok_and(|bytes| bytes <= connection.inline_max_bytes()) {
+        let fits = usize::try_from(head.payload_bytes).is_ok_and(|bytes| bytes <= connection.inline_max_bytes());
+        if fits && !task.shared {
             head.checksum = (!in_process(connection)).then(|| wire::checksum(&task.payload));
             message.body.extend(task.payload.iter().cloned());
         } else {
@@ -187,7 +191,7 @@ mod tests {
             progress_to: None,
             params: vec![0; 20],
         };
-        Arc::new(Outgoing { head, payload: vec![], priority: 3 })
+        Arc::new(Outgoing { head, payload: vec![], shared: false, priority: 3 })
     }
 
     #[test]

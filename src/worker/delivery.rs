@@ -12,8 +12,9 @@ use super::compute::catch;
 use super::presence;
 use super::running::Entered;
 use super::session::Session;
+use super::shared::InUse;
 use crate::broker::{Delivery, Error, Message, Published, Route};
-use crate::task::{Blob, HandBack, Handler, MAX_PARAMS, Plan, TaskError, Watch};
+use crate::task::{Blob, ContentHash, HandBack, Handler, MAX_PARAMS, Plan, Prepared, Shared, TaskError, Watch};
 use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
 use crate::transport::fetch::FetchError;
@@ -70,6 +71,7 @@ struct Runnable {
 struct Ready {
     head: TaskHead,
     payload: Bytes,
+    shared: Option<InUse>,
     handler: Arc<dyn Handler>,
     entered: Entered,
 }
@@ -79,15 +81,18 @@ struct Taken {
     /// `None` for a task that its boss has given up.
     payloads: Vec<Option<Bytes>>,
     memory: OwnedSemaphorePermit,
+    shared: Option<InUse>,
     slots: OwnedSemaphorePermit,
 }
 
 /// Why it could not be had.
 enum Missing {
     /// Never here.
-    Memory(TaskError),
+    Failed(TaskError),
     /// A payload did not come, or the process is going down.
     Stalled,
+    /// Their bosses have given them up, all of them.
+    Unwanted,
     Broker(Error),
 }
 
@@ -169,7 +174,8 @@ impl Way<'_> {
         let worker = &*self.session.worker;
         let mut answers = Vec::new();
         let mut runnable = Vec::new();
-        let mut needed = Plan { memory_bytes: 0, threads: 1 };
+        let mut needed = Plan { memory_bytes: 0, threads: 1, shared: None };
+        let mut apart = false;
         let reply_to = Arc::from(to.reply_to.as_str());
         for job in jobs {
             let entered = worker.running.enter(&job.head, &reply_to, self.session.number);
@@ -178,15 +184,23 @@ impl Way<'_> {
                     // They run one after another; only payloads that are pulled wait for each other in memory.
                     needed.memory_bytes = match job.payload {
                         Some(_) => needed.memory_bytes.max(plan.memory_bytes),
+                        None if plan.shared.is_some() => needed.memory_bytes.max(plan.memory_bytes),
                         None => needed.memory_bytes.saturating_add(plan.memory_bytes),
                     };
                     needed.threads = needed.threads.max(plan.threads);
+                    let first: Option<&Runnable> = runnable.first();
+                    needed.shared = if first.is_none() { plan.shared } else { needed.shared };
+                    let other_kind = first.is_some_and(|first| !Arc::ptr_eq(&first.handler, &handler));
+                    apart |= needed.shared != plan.shared || (plan.shared.is_some() && other_kind);
                     runnable.push(Runnable { job, handler, entered });
                 }
                 Err(error) => answers.push(self.failure(&job.head, error)),
             }
         }
-        if !runnable.is_empty() {
+        if apart {
+            // What waits for one shared payload holds no other.
+            self.hand_back(runnable.into_iter().map(|it| (it.job, HandBack::Uncounted)).collect(), to).await?;
+        } else if !runnable.is_empty() {
             match self.run(runnable, needed).await? {
                 Computed::Ran(all) => {
                     let mut back = Vec::new();
@@ -230,18 +244,19 @@ impl Way<'_> {
             // First: what a lost session stops is handed back, not answered.
             biased;
             () = self.session.draining.cancelled() => return Ok(Computed::Drained),
-            taken = self.take(&jobs, needed.memory_bytes, threads) => taken,
+            taken = self.take(&jobs, needed, threads) => taken,
             () = worker.running.all_stopped(&watches) => return fail_all(&stopped),
         };
-        let Taken { payloads, memory, slots } = match taken {
+        let Taken { payloads, memory, shared, slots } = match taken {
             Ok(taken) => taken,
-            Err(Missing::Memory(error)) => return fail_all(&|_| error.clone()),
+            Err(Missing::Failed(error)) => return fail_all(&|_| error.clone()),
             Err(Missing::Stalled) => return Ok(Computed::Stalled),
+            Err(Missing::Unwanted) => return Ok(Computed::Ran(Vec::new())),
             Err(Missing::Broker(error)) => return Err(error),
         };
         let with_payload = jobs.into_iter().zip(payloads).filter_map(|(runnable, payload)| {
             let Runnable { job, handler, entered } = runnable;
-            Some(Ready { head: job.head, payload: payload?, handler, entered })
+            Some(Ready { head: job.head, payload: payload?, shared: shared.clone(), handler, entered })
         });
         let (this, ready) = (worker.clone(), with_payload.collect::<Vec<_>>());
         let computed = worker
@@ -259,38 +274,78 @@ impl Way<'_> {
     }
 
     /// Reserves, fetches, and waits for slots.
-    async fn take(&self, jobs: &[Runnable], memory_bytes: u64, threads: u32) -> Result<Taken, Missing> {
+    async fn take(&self, jobs: &[Runnable], needed: Plan, threads: u32) -> Result<Taken, Missing> {
         let worker = &self.session.worker;
-        // Each alone fits (it was checked); several pulled by one message that together do not is the way to fail here.
-        let memory = worker.memory.reserve(memory_bytes).await.map_err(Missing::Memory)?;
-        let pulled = jobs.iter().any(|runnable| runnable.job.payload.is_none());
-        // The semaphores are never closed.
-        let ahead = if pulled { worker.ahead.acquire().await.ok() } else { None };
-        let payloads = self.fetch(jobs).await.map_err(|error| match error {
-            FetchError::Broker(error) => Missing::Broker(error),
-            error => {
-                tracing::warn!(%error, "could not fetch a payload");
-                Missing::Stalled
+        let (payloads, (memory, shared), ahead) = match (needed.shared, jobs.first()) {
+            (Some(shared), Some(first)) => {
+                let kind = first.handler.kind();
+                let entered = worker.shared.enter(kind.as_str(), shared, needed, &worker.memory).await;
+                let (lease, memory) = entered.map_err(Missing::Failed)?;
+                let in_use = lease.prepared(self.prepare(jobs, &first.handler, shared)).await?;
+                let payloads = jobs.iter().map(|runnable| Some(runnable.job.payload.clone().unwrap_or_default()));
+                (payloads.collect(), (memory, Some(in_use)), None)
             }
-        })?;
+            _ => {
+                // Each alone fits (it was checked); several pulled by one message that together do not is the way to
+                // fail here.
+                let memory = worker.memory.reserve(needed.memory_bytes).await.map_err(Missing::Failed)?;
+                let pulled = jobs.iter().any(|runnable| runnable.job.payload.is_none());
+                // The semaphores are never closed.
+                let ahead = if pulled { worker.ahead.acquire().await.ok() } else { None };
+                let mut payloads = Vec::with_capacity(jobs.len());
+                for runnable in jobs {
+                    payloads.push(self.fetch(&runnable.job).await?);
+                }
+                (payloads, (memory, None), ahead)
+            }
+        };
         let slots = worker.slots.clone().acquire_many_owned(threads).await.map_err(|_| Missing::Stalled)?;
         drop(ahead);
-        Ok(Taken { payloads, memory, slots })
+        Ok(Taken { payloads, memory, shared, slots })
     }
 
-    /// Pulls the payloads that are not there yet. A task that its boss has given up has none.
-    async fn fetch(&self, jobs: &[Runnable]) -> Result<Vec<Option<Bytes>>, FetchError> {
-        let mut payloads = Vec::with_capacity(jobs.len());
-        for Runnable { job, .. } in jobs {
-            payloads.push(match &job.payload {
-                Some(payload) => Some(payload.clone()),
-                None => match self.session.inbox.fetch(&job.head, self.session.worker.memory.buffers()).await {
-                    Err(FetchError::Gone) => None,
-                    fetched => Some(fetched?),
-                },
-            });
+    /// Pulls the payload that these jobs share, by whichever of them is still wanted, and has it prepared.
+    async fn prepare(
+        &self,
+        jobs: &[Runnable],
+        handler: &Arc<dyn Handler>,
+        shared: Shared,
+    ) -> Result<Prepared, Missing> {
+        let worker = &self.session.worker;
+        let mut payload = None;
+        for runnable in jobs {
+            payload = self.fetch(&runnable.job).await?;
+            if payload.is_some() {
+                break;
+            }
         }
-        Ok(payloads)
+        let payload = payload.ok_or(Missing::Unwanted)?;
+        let slot = worker.slots.clone().acquire_owned().await.map_err(|_| Missing::Stalled)?;
+        let handler = handler.clone();
+        let prepare = move || {
+            let _slot = slot;
+            if ContentHash::of(&payload) != shared.hash {
+                return Err(TaskError::Invalid(format!("the payload is not the one of hash {}", shared.hash)));
+            }
+            catch(|| handler.prepare(payload))
+        };
+        worker.compute.run(1, prepare).await.map_err(|_| Missing::Stalled)?.map_err(Missing::Failed)
+    }
+
+    /// A payload, pulled if it is not there yet; `None` of a task that its boss has given up.
+    async fn fetch(&self, job: &Job) -> Result<Option<Bytes>, Missing> {
+        if let Some(payload) = &job.payload {
+            return Ok(Some(payload.clone()));
+        }
+        match self.session.inbox.fetch(&job.head, self.session.worker.memory.buffers()).await {
+            Ok(payload) => Ok(Some(payload)),
+            Err(FetchError::Gone) => Ok(None),
+            Err(FetchError::Broker(error)) => Err(Missing::Broker(error)),
+            Err(error) => {
+                tracing::warn!(%error, "could not fetch a payload");
+                Err(Missing::Stalled)
+            }
+        }
     }
 
     fn failure(&self, head: &TaskHead, error: TaskError) -> Answer {
@@ -353,7 +408,8 @@ fn plan(worker: &Worker, head: &TaskHead) -> Result<(Arc<dyn Handler>, Plan), Ta
         return Err(TaskError::Invalid(format!("{} bytes of parameters, {MAX_PARAMS} are allowed", head.params.len())));
     }
     let plan = catch(|| handler.plan(head.format, &head.params, head.payload_bytes, worker.options.threads))?;
-    worker.memory.check(plan.memory_bytes)?;
+    let shared_bytes = plan.shared.map_or(0, |shared| shared.memory_bytes);
+    worker.memory.check(plan.memory_bytes.saturating_add(shared_bytes))?;
     Ok((handler.clone(), plan))
 }
 
@@ -364,16 +420,20 @@ fn is_late(head: &TaskHead) -> bool {
 
 /// On a compute thread.
 fn run_one(worker: &Worker, job: Ready, threads: usize) -> Ran {
-    let Ready { head, payload, handler, entered } = job;
+    let Ready { head, payload, shared, handler, entered } = job;
     let in_time = if is_late(&head) { Err(TaskError::DeadlineExceeded) } else { entered.watch.check() };
     if let Err(error) = in_time {
         return Ran::Answer(finish(worker, &head, Err(error), Duration::ZERO));
     }
     // What was pulled is pulled again by the next.
     let inline = head.pull_from.is_none().then(|| payload.clone());
-    let blob = Blob { format: head.format, params: head.params.clone(), payload: vec![payload] };
+    let payload = if shared.is_none() { vec![payload] } else { Vec::new() };
+    let blob = Blob { format: head.format, params: head.params.clone(), payload };
     let started = Instant::now();
-    let result = catch(|| handler.run(blob, threads, &entered.watch));
+    let result = catch(|| match &shared {
+        None => handler.run(blob, threads, &entered.watch),
+        Some(shared) => handler.run_on(&shared.prepared, blob, threads, &entered.watch),
+    });
     match entered.watch.handed_back() {
         Some(how) => Ran::HandBack(Job { head, payload: inline }, how),
         None => Ran::Answer(finish(worker, &head, result, started.elapsed())),

@@ -29,6 +29,11 @@ impl Memory {
         Memory { limit_bytes, units: Arc::new(Semaphore::new(units)), buffers }
     }
 
+    /// All there is to share.
+    pub(super) fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
+    }
+
     /// Where received payloads are written.
     pub(super) fn buffers(&self) -> &Arc<Buffers> {
         &self.buffers
@@ -45,10 +50,23 @@ impl Memory {
 
     /// Waits for its turn. Given back when dropped.
     pub(super) async fn reserve(&self, bytes: u64) -> Result<OwnedSemaphorePermit, TaskError> {
-        self.check(bytes)?;
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        self.units.clone().acquire_many_owned(units).await.map_err(|_| TaskError::Shutdown)
+        Ok(self.reserve_two(0, bytes).await?.1)
+    }
+
+    /// Waits for its turn for both at once, to be given back one by one.
+    pub(super) async fn reserve_two(
+        &self,
+        first_bytes: u64,
+        second_bytes: u64,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), TaskError> {
+        let first_units = first_bytes.div_ceil(UNIT);
+        let units = first_units.saturating_add(second_bytes.div_ceil(UNIT));
+        self.check(units.saturating_mul(UNIT))?;
+        // What was checked fits into 32 bits. The semaphore is never closed.
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let mut all = self.units.clone().acquire_many_owned(units).await.map_err(|_| TaskError::Shutdown)?;
+        let first = all.split(first_units as usize).ok_or(TaskError::Shutdown)?;
+        Ok((first, all))
     }
 }
 

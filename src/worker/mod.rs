@@ -17,6 +17,7 @@ mod progress;
 mod registry;
 mod running;
 mod session;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -96,6 +97,7 @@ struct Worker {
     /// whole prefetch.
     ahead: Semaphore,
     memory: Memory,
+    shared: shared::SharedPayloads,
     /// Results queues that nobody reads any more, and those that somebody did when the broker was asked.
     gone: presence::ResultsQueues,
     there: presence::ResultsQueues,
@@ -150,13 +152,16 @@ pub async fn run(
 
 impl Worker {
     fn new(handlers: Vec<Arc<dyn Handler>>, options: Options, address: String) -> Self {
+        let memory = options.memory.clone().unwrap_or_else(|| Memory::new(options.memory_bytes));
         Worker {
             identity: options.identity.clone().unwrap_or_else(|| Identity::own(address)),
             registry: Registry::new(handlers),
             compute: ComputeThreads::start(options.slots, options.threads),
             slots: Arc::new(Semaphore::new(options.slots)),
             ahead: Semaphore::new((options.slots / 4).max(1)),
-            memory: options.memory.clone().unwrap_or_else(|| Memory::new(options.memory_bytes)),
+            // Beside what tasks have reserved, as with the buffers: memory that is idle and worth its keep.
+            shared: shared::SharedPayloads::new(memory.limit_bytes() / 8),
+            memory,
             gone: presence::ResultsQueues::default(),
             there: presence::ResultsQueues::default(),
             running: Arc::default(),

@@ -65,6 +65,7 @@ async fn attend(connection: &dyn Connection, worker: &Worker, mut control: Consu
         tokio::select! {
             _ = tick.tick() => {
                 worker.memory.buffers().trim();
+                worker.shared.trim();
                 beat(connection, worker, false).await?;
             }
             delivery = control.next() => {

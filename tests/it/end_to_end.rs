@@ -9,4 +9,5 @@ mod factorisation;
 mod progress;
 mod refusals;
 mod round_trips;
+mod shared;
 mod sharing;

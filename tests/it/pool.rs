@@ -263,7 +263,8 @@ impl Task for Probe {
 
     fn encode(self, format: Format) -> Result<Encoded, TaskError> {
         let answer_bytes = self.0.len() as u64;
-        Ok(Encoded { blob: Blob { format, params: vec![], payload: vec![self.0] }, flops: 1 << 40, answer_bytes })
+        let blob = Blob { format, params: vec![], payload: vec![self.0] };
+        Ok(Encoded { blob, shared: false, flops: 1 << 40, answer_bytes })
     }
 
     fn decode_answer(_: &[u8], answer: Blob) -> Result<Bytes, TaskError> {
@@ -311,7 +312,7 @@ impl Handler for ProbeHandler {
 
     fn plan(&self, _: Format, _: &[u8], payload_bytes: u64, _: usize) -> Result<Plan, TaskError> {
         self.planned.send_modify(|planned| *planned += 1);
-        Ok(Plan { memory_bytes: payload_bytes, threads: 1 })
+        Ok(Plan { memory_bytes: payload_bytes, threads: 1, shared: None })
     }
 
     fn run(&self, task: Blob, _: usize, watch: &Watch) -> Result<Blob, TaskError> {

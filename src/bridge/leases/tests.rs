@@ -18,7 +18,7 @@ impl Task for Echo {
     type Answer = ();
 
     fn encode(self, _: Format) -> Result<Encoded, TaskError> {
-        Ok(Encoded { blob: Blob::default(), flops: 0, answer_bytes: 0 })
+        Ok(Encoded { blob: Blob::default(), shared: false, flops: 0, answer_bytes: 0 })
     }
 
     fn decode_answer(_: &[u8], answer: Blob) -> Result<(), TaskError> {
@@ -38,7 +38,7 @@ impl Handler for Planner {
     }
 
     fn plan(&self, _: Format, _: &[u8], _: u64, _: usize) -> Result<Plan, TaskError> {
-        Ok(Plan { memory_bytes: 0, threads: 1 })
+        Ok(Plan { memory_bytes: 0, threads: 1, shared: None })
     }
 
     fn run(&self, _: Blob, _: usize, _: &Watch) -> Result<Blob, TaskError> {

@@ -146,7 +146,7 @@ impl Tasks {
     async fn dispatch_one(self: &Arc<Self>, entry: Arc<Entry>, payload: bytes::Bytes, reservation: Arc<Reservation>) {
         let birth = &entry.birth;
         let blob = Blob { format: birth.format, params: birth.params.clone(), payload: vec![payload] };
-        let encoded = Encoded { blob, flops: birth.flops, answer_bytes: birth.answer_bytes };
+        let encoded = Encoded { blob, shared: false, flops: birth.flops, answer_bytes: birth.answer_bytes };
         let left = birth.deadline.map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default());
         let how = Submit { format: birth.format, deadline: left, priority: birth.priority };
         let room = self.boss.reserve(birth.payload_bytes, birth.answer_bytes).await;

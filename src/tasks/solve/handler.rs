@@ -10,7 +10,7 @@ use super::panel::PANEL_COLUMNS;
 use super::params::{AnswerParams, TaskParams};
 use super::scratch::Pool;
 use super::{Matrix, Solution, System, flops, json, one_piece};
-use crate::task::{Blob, Format, Handler, Kind, Plan, Task, TaskError, Watch, f64_from_bytes, f64_into_bytes};
+use crate::task::{Blob, Format, Handler, Kind, Plan, Task, TaskError, Watch, numbers_from_bytes, numbers_into_bytes};
 
 /// Solves systems. Keeps at most 256 MiB of working memory between tasks.
 pub struct SolveHandler {
@@ -69,11 +69,11 @@ impl SolveHandler {
         let params = TaskParams::from_bytes(&task.params)?;
         params.check_payload(task.payload_bytes())?;
         let payload = one_piece(task.payload);
-        let numbers = f64_from_bytes(&payload)?;
+        let numbers = numbers_from_bytes(&payload)?;
         let (a, b) = numbers.split_at(params.m * params.n);
         let (x, certificate) = self.compute(params, a, b, threads, watch)?;
         let answer = answer_params(params, certificate);
-        Ok(Blob { format: Format::Binary, params: answer.to_bytes(), payload: vec![f64_into_bytes(x)] })
+        Ok(Blob { format: Format::Binary, params: answer.to_bytes(), payload: vec![numbers_into_bytes(x)] })
     }
 
     fn run_json(&self, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError> {
@@ -115,7 +115,7 @@ impl Handler for SolveHandler {
         // The n of the square system with one right-hand side that is as much work as this one.
         let equivalent = (1.5 * flops(m, n, nrhs)).cbrt();
         let parallel = threads > 1 && !reproducible && equivalent >= self.calibration.parallel_from as f64;
-        Ok(Plan { memory_bytes, threads: if parallel { threads } else { 1 } })
+        Ok(Plan { memory_bytes, threads: if parallel { threads } else { 1 }, shared: None })
     }
 
     fn run(&self, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError> {

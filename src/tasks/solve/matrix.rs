@@ -8,7 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use ndarray::{Array, Array1, Array2, ArrayView2, Dimension, ShapeBuilder};
 
-use crate::task::{TaskError, f64_from_bytes, f64_into_bytes};
+use crate::task::{TaskError, numbers_from_bytes, numbers_into_bytes};
 
 /// Which neighbours lie side by side in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -81,7 +81,7 @@ impl Matrix {
     /// # Errors
     /// [`TaskError::Invalid`] if there are not `rows * cols * 8` bytes.
     pub fn from_bytes(rows: usize, cols: usize, order: Order, bytes: Bytes) -> Result<Self, TaskError> {
-        let copied = match f64_from_bytes(&bytes)? {
+        let copied = match numbers_from_bytes(&bytes)? {
             std::borrow::Cow::Borrowed(numbers) => {
                 check_len(rows, cols, numbers.len())?;
                 None
@@ -166,7 +166,7 @@ impl Matrix {
     /// The numbers as raw little-endian bytes in [`Matrix::order`]. No copy.
     pub fn into_bytes(self) -> Bytes {
         match self.numbers {
-            Numbers::Owned(numbers) => f64_into_bytes(numbers),
+            Numbers::Owned(numbers) => numbers_into_bytes(numbers),
             Numbers::Shared(bytes) => bytes,
             Numbers::Front { whole, len_bytes } => whole.slice(..len_bytes),
         }
@@ -178,7 +178,7 @@ impl Matrix {
             return self.clone().into_bytes();
         }
         let view = self.view();
-        f64_into_bytes(match order {
+        numbers_into_bytes(match order {
             Order::RowMajor => view.iter().copied().collect(),
             Order::ColMajor => view.t().iter().copied().collect(),
         })
@@ -195,7 +195,7 @@ impl Matrix {
         if count != Some(numbers.len()) {
             return Err(TaskError::Invalid(format!("{} numbers for {rows} rows", numbers.len())));
         }
-        let whole = f64_into_bytes(numbers);
+        let whole = numbers_into_bytes(numbers);
         let len_bytes = rows * cols * 8;
         let second = Numbers::Shared(whole.slice(len_bytes..));
         let of = |cols, numbers| Matrix { rows, cols, order: Order::ColMajor, vector: false, numbers };
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn misaligned_bytes_are_copied_and_wrong_lengths_refused() {
-        let bytes = f64_into_bytes(vec![1.0, 2.0, 3.0]);
+        let bytes = numbers_into_bytes(vec![1.0, 2.0, 3.0]);
         let mut shifted = vec![0_u8; 1];
         shifted.extend_from_slice(&bytes);
         let shifted = Bytes::from(shifted).slice(1..);
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn two_matrices_of_one_run_are_one_payload_again() {
-        let run = f64_into_bytes(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let run = numbers_into_bytes(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let a = Matrix::from_front(2, 2, Order::RowMajor, run.clone()).unwrap();
         let b = Matrix::from_bytes(2, 1, Order::ColMajor, run.slice(32..)).unwrap();
         assert_eq!((a.as_slice(), b.as_slice()), (&[1.0, 2.0, 3.0, 4.0][..], &[5.0, 6.0][..]));

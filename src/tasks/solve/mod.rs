@@ -261,7 +261,7 @@ impl Task for System {
             Format::Json => (vec![Bytes::from(json::write_task(&self)?)], json::answer_bytes(n, nrhs)),
         };
         let blob = Blob { format, params: params.to_bytes(), payload };
-        Ok(Encoded { blob, flops: flops(m, n, nrhs) as u64, answer_bytes })
+        Ok(Encoded { blob, shared: false, flops: flops(m, n, nrhs) as u64, answer_bytes })
     }
 
     fn decode_answer(task: &[u8], answer: Blob) -> Result<Solution, TaskError> {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::params::TASK_BYTES;
 use super::*;
-use crate::task::{Handler, Watch, f64_into_bytes};
+use crate::task::{Handler, Watch, numbers_into_bytes};
 
 const NONE: usize = usize::MAX;
 
@@ -275,7 +275,7 @@ fn a_reproducible_answer_is_the_same_to_the_bit_whatever_threads_and_addresses()
             let moved = |matrix: &Matrix| {
                 let mut numbers = vec![0.0; shift];
                 numbers.extend_from_slice(matrix.as_slice());
-                let bytes = f64_into_bytes(numbers).slice(shift * 8..);
+                let bytes = numbers_into_bytes(numbers).slice(shift * 8..);
                 Matrix::from_bytes(matrix.rows(), matrix.cols(), matrix.order(), bytes).unwrap()
             };
             let moved = System { a: moved(&system.a), b: moved(&system.b), how: system.how };
@@ -465,7 +465,7 @@ fn answers_from_outside_are_checked() {
     assert!(System::decode_answer(&other.to_bytes(), good.clone()).is_err(), "an answer to something else");
     assert!(with(&|_| ()).is_ok());
     assert!(with(&|blob| blob.payload.clear()).is_err());
-    assert!(with(&|blob| blob.payload = vec![f64_into_bytes(vec![f64::NAN; 8])]).is_err());
+    assert!(with(&|blob| blob.payload = vec![numbers_into_bytes(vec![f64::NAN; 8])]).is_err());
     assert!(with(&|blob| blob.params.truncate(20)).is_err());
     assert!(with(&|blob| blob.params[18] = 9).is_err());
     assert!(with(&|blob| blob.params[22..30].fill(0xff)).is_err());

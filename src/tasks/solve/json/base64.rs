@@ -229,7 +229,7 @@ pub(super) fn unpack<const N: usize>(values: [Value; N], text: Bytes) -> Result<
         } else {
             for (index, packed) in packed {
                 let numbers = packed.decode_shrinking(&mut text, packed.count())?;
-                matrices[index] = Some(packed.matrix(crate::task::f64_into_bytes(numbers))?);
+                matrices[index] = Some(packed.matrix(crate::task::numbers_into_bytes(numbers))?);
             }
         }
     }

@@ -3,6 +3,9 @@
 //! Right-handed, y up, as in glTF. Radiance is linear RGB with the primaries of sRGB. A scene holds no camera and no file
 //! names: the same scene seen from elsewhere is the same scene.
 
+mod blob;
+mod check;
+
 use bytemuck::{Pod, Zeroable};
 
 /// No texture.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rabbitry::boss::Boss;
 use rabbitry::broker::{Broker, Error, amqp::AmqpBroker, embedded::EmbeddedBroker};
 use rabbitry::cli::{BossCli, BossCommand};
-use rabbitry::command::{cancel, exit, solve, workers};
+use rabbitry::command::{Input, cancel, exit, workers};
 use rabbitry::{tasks, telemetry, worker};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
 
 async fn run(cli: BossCli) -> Result<u8, Error> {
     // Input first: a wrong file needs no broker and no calibration to be found out.
-    let job = match cli.command.input().map(solve::Input::load).transpose() {
+    let job = match cli.command.input().map(Input::load).transpose() {
         Ok(job) => job,
         Err(error) => {
             eprintln!("boss: {error}");
@@ -48,8 +48,8 @@ async fn run(cli: BossCli) -> Result<u8, Error> {
     let code = match (cli.command, job) {
         (BossCommand::Workers(args), _) => workers::run(&boss, &address, args.json).await,
         (BossCommand::Cancel(args), _) => cancel::run(&boss, &address, args.task, args.json).await,
-        (BossCommand::Solve(args), Some(job)) => Ok(solve::run(&boss, job, args.submit(), args.json, &stop).await),
-        (BossCommand::Solve(_), None) => Ok(exit::USAGE),
+        (work, Some(job)) => Ok(job.run(&boss, work.submit(), work.json(), &stop).await),
+        (_, None) => Ok(exit::USAGE),
     };
     boss.close().await;
     drained.cancel();

@@ -29,6 +29,7 @@ pub mod cli;
 pub mod command;
 pub mod directory;
 pub mod files;
+pub mod render;
 pub mod task;
 pub mod tasks;
 pub mod telemetry;

@@ -490,7 +490,9 @@ pub fn numbers_into_bytes<T: bytemuck::NoUninit + Send>(numbers: Vec<T>) -> Byte
 ///
 /// # Errors
 /// [`TaskError::Invalid`] if the length is not a multiple of that of a number.
-pub fn numbers_from_bytes<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Result<Cow<'_, [T]>, TaskError> {
+pub fn numbers_from_bytes<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(
+    bytes: &[u8],
+) -> Result<Cow<'_, [T]>, TaskError> {
     let size = size_of::<T>();
     if !bytes.len().is_multiple_of(size) {
         return Err(TaskError::Invalid(format!("{} bytes are not a whole number of {size}-byte floats", bytes.len())));

@@ -1,9 +1,55 @@
 //! What the subcommands of `boss` do, over the public [`crate::boss::Boss`] and nothing below it.
 
 pub mod cancel;
+mod hint;
+pub mod render;
 pub mod report;
 pub mod solve;
 pub mod workers;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::boss::{Boss, Submit};
+
+/// What to work on, as asked for.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// `boss solve`.
+    Solve(solve::Input),
+    /// `boss render`.
+    Render(render::Input),
+}
+
+/// What to work on, in memory.
+pub enum Job {
+    /// `boss solve`.
+    Solve(solve::Job),
+    /// `boss render`.
+    Render(Box<render::Job>),
+}
+
+impl Input {
+    /// Reads the files, and makes sure that the output can be written, before anything else is begun.
+    ///
+    /// # Errors
+    /// What is wrong with which file, in words.
+    pub fn load(self) -> Result<Job, String> {
+        match self {
+            Input::Solve(input) => input.load().map(Job::Solve).map_err(|error| error.to_string()),
+            Input::Render(input) => input.load().map(|job| Job::Render(Box::new(job))),
+        }
+    }
+}
+
+impl Job {
+    /// Works on it, prints the report, and gives the exit code.
+    pub async fn run(self, boss: &Boss, how: Submit, json: bool, stop: &CancellationToken) -> u8 {
+        match self {
+            Job::Solve(job) => solve::run(boss, job, how, json, stop).await,
+            Job::Render(job) => render::run(boss, *job, how, json, stop).await,
+        }
+    }
+}
 
 /// Writes to stdout; false if it is gone. A reader that has seen enough (`| head`) is no error worth words.
 pub(crate) fn print(text: &str) -> bool {

@@ -11,6 +11,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::exit;
+use super::hint::Hints;
 use super::report::Report;
 use crate::boss::{Boss, Submit};
 use crate::files;
@@ -213,8 +214,7 @@ struct Run<'a> {
     looked: Instant,
     /// Of a run of one task, until it is told.
     id: Option<TaskId>,
-    hinted: bool,
-    blocked: bool,
+    hints: Hints,
 }
 
 impl<'a> Run<'a> {
@@ -236,8 +236,8 @@ impl<'a> Run<'a> {
             bar.enable_steady_tick(REDRAW);
         }
         let now = Instant::now();
-        let (report, id, hinted, blocked) = (Report::default(), None, false, false);
-        Run { boss, bar, drawn, report, flops_each, started: now, last: now, looked: now, id, hinted, blocked }
+        let (report, id, hints) = (Report::default(), None, Hints::default());
+        Run { boss, bar, drawn, report, flops_each, started: now, last: now, looked: now, id, hints }
     }
 
     fn take(&mut self, outcome: Outcome<Solution>) -> Option<Solution> {
@@ -284,18 +284,8 @@ impl<'a> Run<'a> {
         if let Some(id) = self.id.take().filter(|_| self.drawn) {
             self.say(&format!("the id of this task is {id} (for boss cancel)"));
         }
-        if let Some(reason) = self.boss.blocked() {
-            if !std::mem::replace(&mut self.blocked, true) {
-                self.say(&format!("the broker takes no messages at the moment ({reason}); waiting for it"));
-            }
-            return;
-        }
-        let kind = System::KIND;
-        if !self.hinted && matches!(self.boss.consumers(kind.as_str()).await, Ok(0)) {
-            self.hinted = true;
-            self.say(&format!(
-                "no worker takes {kind} tasks yet; they wait in the queue. Start one: worker --broker URL"
-            ));
+        if let Some(hint) = self.hints.look(self.boss, &System::KIND).await {
+            self.say(&hint);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Matrices in files: NumPy's `.npy` and dense Matrix Market `.mtx`, chosen by the extension.
+//! Matrices in files: NumPy's `.npy` and dense Matrix Market `.mtx`, chosen by the extension; and pictures to be written.
 //!
 //! For the command line; no task kind and no queue. Files come from outside: any bytes give a matrix or an [`Error`]
 //! that names the file and what to do, never a panic, and never more memory than the file's real size justifies.
@@ -6,6 +6,7 @@
 
 mod mtx;
 pub(crate) mod npy;
+pub mod picture;
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -73,27 +74,32 @@ fn read_kind(path: &Path) -> Result<Matrix, String> {
 /// [`Error`] if the extension is unknown or the file can't be written.
 pub fn write(path: impl AsRef<Path>, matrix: &Matrix) -> Result<(), Error> {
     let path = path.as_ref();
-    let write = || {
-        let kind = kind(path)?;
+    let kind = kind(path).map_err(|reason| Error { path: path.to_owned(), reason })?;
+    replace(path, |file| match kind {
+        Kind::Npy => npy::write(file, matrix),
+        Kind::Mtx => mtx::write(file, matrix),
+    })
+}
+
+/// Writes a file beside its place, and puts it there when it is whole.
+///
+/// # Errors
+/// [`Error`] if that fails; what was there before is there still.
+pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<fs::File>) -> io::Result<()>) -> Result<(), Error> {
+    let replace = || {
         let partial = partial(path);
         let file = fs::File::create(&partial).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => "can't be written: its folder does not exist".to_owned(),
             _ => format!("can't be written: {error}"),
         })?;
         let mut file = BufWriter::new(file);
-        match kind {
-            Kind::Npy => npy::write(&mut file, matrix),
-            Kind::Mtx => mtx::write(&mut file, matrix),
-        }
-        .and_then(|()| file.flush())
-        .and_then(|()| fs::rename(&partial, path))
-        .map_err(|error| {
+        write(&mut file).and_then(|()| file.flush()).and_then(|()| fs::rename(&partial, path)).map_err(|error| {
             // It may not be there; what went wrong before matters more.
             let _ = fs::remove_file(&partial);
             format!("can't be written: {error}")
         })
     };
-    write().map_err(|reason| Error { path: path.to_owned(), reason })
+    replace().map_err(|reason| Error { path: path.to_owned(), reason })
 }
 
 /// Where a file is written before it takes its place: beside it, so that it need not be moved between disks.
@@ -109,13 +115,19 @@ fn partial(path: &Path) -> PathBuf {
 /// [`Error`] if not.
 pub fn check_output(path: impl AsRef<Path>) -> Result<(), Error> {
     let path = path.as_ref();
-    let refuse = |reason: String| Error { path: path.to_owned(), reason };
-    kind(path).map_err(refuse)?;
-    if path.is_dir() {
-        return Err(refuse("is a directory; name a file".to_owned()));
-    }
+    kind(path).map_err(|reason| Error { path: path.to_owned(), reason })?;
+    check_folder(path)
+}
+
+/// Whether a file can be in this place.
+fn check_folder(path: &Path) -> Result<(), Error> {
+    let refuse = |reason: &str| Err(Error { path: path.to_owned(), reason: reason.to_owned() });
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() { Ok(()) } else { Err(refuse("can't be written: its folder does not exist".to_owned())) }
+    match () {
+        () if path.is_dir() => refuse("is a directory; name a file"),
+        () if !folder.is_dir() => refuse("can't be written: its folder does not exist"),
+        () => Ok(()),
+    }
 }
 
 #[cfg(test)]

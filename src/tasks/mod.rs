@@ -12,5 +12,5 @@ use crate::task::Handler;
 
 /// A handler of every kind, for a worker that may use `max_threads` threads. Calibrating them takes up to 0.3 s.
 pub fn handlers(max_threads: usize) -> Vec<Arc<dyn Handler>> {
-    vec![Arc::new(solve::SolveHandler::new(max_threads))]
+    vec![Arc::new(render::RenderHandler), Arc::new(solve::SolveHandler::new(max_threads))]
 }

@@ -16,7 +16,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("files", &["tasks", "task"]),
     // Not the broker: only what it says is wrong.
     ("bridge", &["boss", "worker", "tasks", "files", "task", "directory", "broker"]),
-    ("command", &["boss", "tasks", "files", "task", "directory", "broker"]),
+    ("render", &["boss", "tasks", "task"]),
+    ("command", &["boss", "render", "tasks", "files", "task", "directory", "broker"]),
     // Only `bin/` imports these two, which is why they are in nobody's list.
     ("cli", &["boss", "bridge", "worker", "command", "task"]),
     ("telemetry", &[]),

@@ -11,3 +11,4 @@ mod pool;
 mod programs;
 mod protocol;
 mod rabbitmq;
+mod render;

@@ -1,5 +1,8 @@
 //! The command line: clap groups that `bin/` flattens. Every option has an environment variable. Only `bin/` imports this.
 
+mod bridge;
+mod render;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,12 +12,14 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::boss::{self, Priority};
-use crate::bridge;
-use crate::command::solve::{Choice, How, Input, Random};
+use crate::command::Input;
+use crate::command::solve::{self, Choice, How, Random};
 use crate::task::{Format, TaskId};
 use crate::worker;
+pub use bridge::BridgeCli;
+pub use render::RenderArgs;
 
-/// Solves many dense systems A X = B, on this machine or on a pool of workers behind RabbitMQ.
+/// Solves many dense systems A X = B and renders pictures, on this machine or on a pool of workers behind RabbitMQ.
 #[derive(Debug, Parser)]
 #[command(
     name = "boss",
@@ -24,6 +29,7 @@ use crate::worker;
 Examples:
   boss solve --random 1000 --count 16            16 random systems on all cores of this machine
   boss solve A.npy B.npy -o X.npy                one system from files; .npy and .mtx, in and out
+  boss render scene.glb -o out.png --spp 64      a picture of a scene
   boss --broker amqp://guest:guest@host:5672 solve --random 1000 --count 64
                                                  the same on the workers of a RabbitMQ broker
   boss --broker amqp://... workers               who is there
@@ -83,6 +89,8 @@ impl BossBroker {
 pub enum BossCommand {
     /// Solve A X = B: random systems, or one from files
     Solve(SolveArgs),
+    /// Render a scene: glTF, OBJ, or the simple text format
+    Render(RenderArgs),
     /// List the live workers
     Workers(WorkersArgs),
     /// Cancel a task, whoever submitted it
@@ -90,11 +98,33 @@ pub enum BossCommand {
 }
 
 impl BossCommand {
-    /// What there is to solve, if anything.
+    /// What there is to work on, if anything.
     pub fn input(&self) -> Option<Input> {
         match self {
-            BossCommand::Solve(args) => args.input(),
+            BossCommand::Solve(args) => args.input().map(Input::Solve),
+            BossCommand::Render(args) => Some(Input::Render(args.input())),
             BossCommand::Workers(_) | BossCommand::Cancel(_) => None,
+        }
+    }
+}
+
+impl BossCommand {
+    /// How its tasks are sent.
+    pub fn submit(&self) -> boss::Submit {
+        match self {
+            BossCommand::Solve(args) => args.submit(),
+            BossCommand::Render(args) => args.submit(),
+            BossCommand::Workers(_) | BossCommand::Cancel(_) => boss::Submit::default(),
+        }
+    }
+
+    /// Whether a script reads what it prints.
+    pub fn json(&self) -> bool {
+        match self {
+            BossCommand::Solve(SolveArgs { json, .. })
+            | BossCommand::Render(RenderArgs { json, .. })
+            | BossCommand::Workers(WorkersArgs { json })
+            | BossCommand::Cancel(CancelArgs { json, .. }) => *json,
         }
     }
 }
@@ -147,13 +177,13 @@ pub struct SolveArgs {
 
 impl SolveArgs {
     /// What to solve. `None` cannot be: clap has made sure that there is an input, and an output to files.
-    pub fn input(&self) -> Option<Input> {
+    pub fn input(&self) -> Option<solve::Input> {
         let how = How { method: self.method.choice(), reproducible: self.reproducible };
         if let Some(n) = self.random {
             let (n, nrhs) = (n as usize, self.rhs as usize);
-            return Some(Input::Random(Random { n, nrhs, count: self.count, seed: self.seed, how }));
+            return Some(solve::Input::Random(Random { n, nrhs, count: self.count, seed: self.seed, how }));
         }
-        Some(Input::Files { a: self.a.clone()?, b: self.b.clone()?, x: self.output.clone()?, how })
+        Some(solve::Input::Files { a: self.a.clone()?, b: self.b.clone()?, x: self.output.clone()?, how })
     }
 
     /// How each task is sent.
@@ -162,12 +192,7 @@ impl SolveArgs {
             Payload::Binary => Format::Binary,
             Payload::Json => Format::Json,
         };
-        let priority = match self.priority {
-            PriorityArg::Low => Priority::Low,
-            PriorityArg::Normal => Priority::Normal,
-            PriorityArg::High => Priority::High,
-        };
-        boss::Submit { format, deadline: self.deadline, priority }
+        boss::Submit { format, deadline: self.deadline, priority: self.priority.level() }
     }
 }
 
@@ -219,6 +244,16 @@ pub enum PriorityArg {
     Normal,
     /// Before everything else
     High,
+}
+
+impl PriorityArg {
+    fn level(self) -> Priority {
+        match self {
+            PriorityArg::Low => Priority::Low,
+            PriorityArg::Normal => Priority::Normal,
+            PriorityArg::High => Priority::High,
+        }
+    }
 }
 
 /// `boss workers`.
@@ -308,124 +343,6 @@ impl WorkerCli {
     pub fn options(&self) -> worker::Options {
         let options = self.pool.options();
         worker::Options { prefetch: self.prefetch.unwrap_or(options.prefetch), quorum: self.quorum, ..options }
-    }
-}
-
-/// Solves over HTTP: JSON and binary for everybody who does not speak AMQP, and the directory of the workers.
-#[derive(Debug, Parser)]
-#[command(
-    name = "bridge",
-    version,
-    max_term_width = 100,
-    after_help = "\
-Examples:
-  bridge                                         solves on all cores of this machine, at http://127.0.0.1:8080
-  bridge --broker amqp://guest:guest@host:5672   the same on the workers of a RabbitMQ broker
-  curl -s http://127.0.0.1:8080/v1/solve -H 'content-type: application/json' -d '{\"a\":[[4,1],[2,3]],\"b\":[1,2]}'
-The calls are described at /docs. The first Ctrl-C (or SIGTERM) takes no new requests and answers those that wait; the
-second quits at once. Logs go to stderr; RABBITRY_LOG=debug shows more."
-)]
-pub struct BridgeCli {
-    /// RabbitMQ to use, amqp://user:password@host:port/vhost (or amqps://). Without it the tasks are computed in this process
-    #[arg(long, env = "RABBITRY_BROKER", value_name = "URL", hide_env_values = true)]
-    pub broker: Option<String>,
-    /// Where to listen. Beyond this machine it needs --token-file, or --insecure
-    #[arg(long, env = "RABBITRY_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    pub listen: String,
-    /// Let in only who has one of these tokens: a file with one a line, sent as `Authorization: Bearer TOKEN`
-    #[arg(long, env = "RABBITRY_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Let everybody in who can reach it
-    #[arg(long, env = "RABBITRY_INSECURE", value_parser = FalseyValueParser::new(), conflicts_with = "token_file")]
-    pub insecure: bool,
-    /// Speak TLS: the chain of certificates, PEM
-    #[arg(long, env = "RABBITRY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// The key of the first certificate, PEM
-    #[arg(long, env = "RABBITRY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Let web pages of this origin use it, e.g. https://example.org; * for all. May be given several times
-    #[arg(long, env = "RABBITRY_CORS_ORIGIN", value_name = "ORIGIN,...", value_delimiter = ',')]
-    pub cors_origin: Vec<String>,
-    /// The longest body of a request
-    #[arg(long, env = "RABBITRY_MAX_BODY", value_name = "BYTES", default_value = "1GiB")]
-    pub max_body: ByteSize,
-    /// Memory for bodies, tasks and answers in all, e.g. 8GiB [default: half of what is free]
-    #[arg(long, env = "RABBITRY_MEMORY", value_name = "BYTES")]
-    pub memory: Option<ByteSize>,
-    /// The folder of detached tasks and their results [default: ~/.local/state/rabbitry/bridge-PORT]
-    #[arg(long, env = "RABBITRY_SPOOL", value_name = "FOLDER")]
-    pub spool: Option<PathBuf>,
-    /// The most that may lie there
-    #[arg(long, env = "RABBITRY_SPOOL_SIZE", value_name = "BYTES", default_value = "16GiB")]
-    pub spool_size: ByteSize,
-    /// Seconds that a result is kept that nobody reads
-    #[arg(long, env = "RABBITRY_RESULT_TTL", value_name = "SECS", default_value = "3600", value_parser = seconds)]
-    pub result_ttl: Duration,
-    /// Seconds that a worker in another language has a task without renewing its lease
-    #[arg(long, env = "RABBITRY_LEASE", value_name = "SECS", default_value = "30", value_parser = seconds)]
-    pub lease: Duration,
-    /// Connections at a time
-    #[arg(long, env = "RABBITRY_MAX_CONNECTIONS", value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub max_connections: u32,
-    /// Pool in this process: small tasks computed at a time [default: the cores]
-    #[arg(long, env = "RABBITRY_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub slots: Option<u16>,
-    /// Pool in this process: threads that one large task may use, at most the slots [default: the slots]
-    #[arg(long, env = "RABBITRY_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-    /// Pool in this process: memory that tasks may take in all [default: 40 % of what is free]
-    #[arg(long, env = "RABBITRY_POOL_MEMORY", value_name = "BYTES")]
-    pub pool_memory: Option<ByteSize>,
-    /// Declare the work queues as quorum queues, for a replicated broker. All programs of a pool must agree
-    #[arg(long, env = "RABBITRY_QUORUM", value_parser = FalseyValueParser::new())]
-    pub quorum: bool,
-}
-
-impl BridgeCli {
-    /// As the bridge takes it.
-    ///
-    /// # Errors
-    /// What is wrong with an option, in words.
-    pub fn options(&self) -> Result<bridge::Options, String> {
-        let free_bytes = worker::free_memory_bytes();
-        let origin = |text: &String| text.parse().map_err(|_| format!("--cors-origin {text:?} is no origin"));
-        Ok(bridge::Options {
-            memory_bytes: self.memory.map_or((free_bytes / 2).max(64 << 20), |memory| memory.as_u64()),
-            max_body_bytes: self.max_body.as_u64(),
-            tokens: self.token_file.as_deref().map(bridge::Tokens::read).transpose()?,
-            cors_origins: self.cors_origin.iter().map(origin).collect::<Result<_, _>>()?,
-            insecure: self.insecure,
-            tls: self.tls_cert.clone().zip(self.tls_key.clone()),
-            connections_max: self.max_connections as usize,
-            spool: self.spool.clone().or_else(|| self.default_spool()).ok_or("there is no HOME: say --spool FOLDER")?,
-            spool_bytes: self.spool_size.as_u64(),
-            result_ttl: self.result_ttl,
-            read_again: bridge::READ_AGAIN,
-            patience: bridge::PATIENCE,
-            lease: self.lease,
-            quorum: self.quorum,
-        })
-    }
-
-    /// Where the state of programs belongs; one folder for each port, because two bridges can't share one.
-    fn default_spool(&self) -> Option<PathBuf> {
-        let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")))?;
-        let port = self.listen.rsplit(':').next().unwrap_or_default();
-        Some(state.join("rabbitry").join(format!("bridge-{port}")))
-    }
-
-    /// What a bridge asks of its boss: the bound on memory is the bridge's own.
-    pub fn boss(&self) -> boss::Options {
-        boss::Options { window_bytes: u64::MAX, quorum: self.quorum }
-    }
-
-    /// The pool in this process.
-    pub fn pool(&self) -> worker::Options {
-        let memory = self.pool_memory.unwrap_or_else(|| ByteSize(worker::free_memory_bytes() / 10 * 4));
-        let pool = PoolArgs { slots: self.slots, threads: self.threads, memory: Some(memory) };
-        worker::Options { quorum: self.quorum, ..pool.options() }
     }
 }
 

@@ -1,0 +1,340 @@
+//! `boss render`: a scene in, a picture and a report out.
+
+use std::fmt;
+use std::io::{ErrorKind, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::exit;
+use super::hint::Hints;
+use crate::boss::{Boss, Submit};
+use crate::files::picture::{self, Format};
+use crate::files::{self};
+pub use crate::render::tone::{Curve, Tone};
+use crate::render::{Failed, Render, Report, Request};
+use crate::task::Task;
+use crate::tasks::render::load::{self, Loaded};
+use crate::tasks::render::scene::{Scene, Surfaces};
+use crate::tasks::render::trace::View;
+use crate::tasks::render::{EncodedScene, TileTask};
+
+/// Nothing came for so long: look whether anybody works at all.
+const HINT_AFTER: Duration = Duration::from_secs(2);
+
+/// The bar moves so often.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// `--preview` writes so often.
+const PREVIEW: Duration = Duration::from_secs(1);
+
+/// What to render, as asked for.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The file.
+    pub scene: PathBuf,
+    /// Where the picture goes.
+    pub output: PathBuf,
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+    /// Of each pixel.
+    pub samples: u32,
+    /// Of the random numbers.
+    pub seed: u64,
+    /// Pixels across and down a tile.
+    pub tile: u32,
+    /// Bounces.
+    pub depth: u32,
+    /// Which of the scene's cameras.
+    pub camera: usize,
+    /// In place of the scene's own.
+    pub sky: Option<[f32; 3]>,
+    /// How a PNG shows it.
+    pub tone: Tone,
+    /// Write it as it comes.
+    pub preview: bool,
+    /// Go on with what an interrupted run has left.
+    pub resume: bool,
+}
+
+/// A scene in memory, and what is to be made of it.
+pub struct Job {
+    render: Arc<Render>,
+    output: Output,
+    preview: bool,
+    notes: Vec<String>,
+}
+
+/// Where pictures go.
+#[derive(Clone)]
+struct Output {
+    path: PathBuf,
+    format: Format,
+    tone: Tone,
+    size: (u32, u32),
+}
+
+impl Input {
+    /// Reads the scene, and makes sure that the picture can be written, before anything else is begun.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn load(self) -> Result<Job, String> {
+        let format = picture::check(&self.output).map_err(|error| error.to_string())?;
+        let Loaded { mut scene, cameras, warnings } = load::file(&self.scene).map_err(|error| error.to_string())?;
+        let mut notes: Vec<String> =
+            warnings.into_iter().map(|warning| format!("{}: {warning}", self.scene.display())).collect();
+        if let Some(sky) = self.sky {
+            scene.environment = sky;
+        } else if is_dark(&scene) {
+            scene.environment = [1.0; 3];
+            notes.push("nothing in the scene gives light, so a white sky does; --sky 0 for none".to_owned());
+        }
+        let camera = match cameras.get(self.camera) {
+            Some(camera) => *camera,
+            None if cameras.is_empty() && self.camera == 0 => load::framing(&scene),
+            None => {
+                return Err(format!(
+                    "{}: it has {} cameras; --camera I counts from 0",
+                    self.scene.display(),
+                    cameras.len()
+                ));
+            }
+        };
+        let (width, height) = self.size;
+        let view = View { camera, width, height, seed: self.seed, depth: self.depth, roulette: true };
+        let request = Request { scene: EncodedScene::new(&scene), view, samples: self.samples, tile: self.tile };
+        let render = Arc::new(Render::new(request).map_err(|error| error.to_string())?);
+        let output = Output { path: self.output, format, tone: self.tone, size: self.size };
+        let partial = output.partial();
+        match (std::fs::read(&partial), self.resume) {
+            (Ok(bytes), true) => {
+                render
+                    .resume(&bytes)
+                    .map_err(|reason| format!("{}: {reason}; without --resume it begins anew", partial.display()))?;
+            }
+            (Ok(_), false) => notes
+                .push(format!("{} of an interrupted run is left alone; --resume goes on with it", partial.display())),
+            (Err(error), true) if error.kind() == ErrorKind::NotFound => {
+                notes.push(format!("there is no {} to resume, so this begins anew", partial.display()));
+            }
+            (Err(error), true) => return Err(format!("{}: can't be read: {error}", partial.display())),
+            (Err(_), false) => {}
+        }
+        Ok(Job { render, output, preview: self.preview, notes })
+    }
+}
+
+/// Whether a picture of it would be black.
+fn is_dark(scene: &Scene) -> bool {
+    let dark = |color: &[f32; 3]| color.iter().all(|c| *c == 0.0);
+    let surfaces = match &scene.surfaces {
+        Surfaces::Physical(materials) => materials.iter().all(|material| dark(&material.emission)),
+        Surfaces::Phong(materials) => materials.iter().all(|material| dark(&material.ambient)),
+    };
+    surfaces && scene.lights.is_empty() && dark(&scene.environment)
+}
+
+impl Output {
+    fn beside(&self, extension: &str) -> PathBuf {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(extension);
+        self.path.with_file_name(name)
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.beside(".partial")
+    }
+
+    /// Where a preview goes: to the picture's own place, if it is one to be looked at.
+    fn preview(&self) -> PathBuf {
+        if self.format == Format::Png { self.path.clone() } else { self.beside(".preview.png") }
+    }
+
+    fn write_png(&self, path: &Path, means: &[f32]) -> Result<(), files::Error> {
+        picture::write_png(path, self.size.0, self.size.1, &self.tone.bytes(means))
+    }
+
+    fn write(&self, means: &[f32]) -> Result<(), files::Error> {
+        match self.format {
+            Format::Png => self.write_png(&self.path, means),
+            Format::Exr => picture::write_exr(&self.path, self.size.0, self.size.1, means),
+        }
+    }
+}
+
+/// What `--json` prints: the report, and what became of it.
+#[derive(Serialize)]
+struct Printed {
+    #[serde(flatten)]
+    report: Report,
+    /// The picture; `null` if it is not whole.
+    output: Option<PathBuf>,
+    /// What `--resume` can go on with, if it is not.
+    partial: Option<PathBuf>,
+    /// Why it is not.
+    error: Option<String>,
+    /// What was said on the way.
+    notes: Vec<String>,
+}
+
+/// Renders, writes the picture, prints the report, and gives the exit code.
+pub async fn run(boss: &Boss, job: Job, how: Submit, json: bool, stop: &CancellationToken) -> u8 {
+    let Job { render, output, preview, notes } = job;
+    let show = Show::new(boss, render.clone(), notes);
+    let preview = preview.then(|| Preview { render: render.clone(), output: output.clone() });
+    let ended = {
+        let say = |text: &str| show.say(text);
+        let made = render.run(boss, how, stop, &say);
+        tokio::pin!(made);
+        tokio::select! {
+            ended = &mut made => ended,
+            never = show.watch() => never,
+            never = Preview::go_on(preview) => never,
+        }
+    };
+    show.bar.finish_and_clear();
+    let (written, error) = finish(&render, &output, ended, stop);
+    if let Some(error) = &error {
+        eprintln!("boss: {error}");
+    }
+    let there = |path: PathBuf| path.exists().then_some(path);
+    let printed = Printed {
+        report: render.report(),
+        output: written.then(|| output.path.clone()),
+        partial: if written { None } else { there(output.partial()) },
+        error,
+        notes: show.notes.into_inner().unwrap_or_else(PoisonError::into_inner),
+    };
+    let printed = super::print(&match serde_json::to_string(&printed) {
+        Ok(document) if json => document + "\n",
+        _ => printed.report.to_string(),
+    });
+    match () {
+        () if written && printed => exit::OK,
+        () if stop.is_cancelled() => exit::INTERRUPTED,
+        () => exit::FAILED,
+    }
+}
+
+/// Writes the picture, or what there is of it; says whether it is whole and written, and if not why.
+fn finish(
+    render: &Render,
+    output: &Output,
+    ended: Result<(), Failed>,
+    stop: &CancellationToken,
+) -> (bool, Option<String>) {
+    let partial = output.partial();
+    let error = match ended {
+        Ok(()) if render.is_complete() => match output.write(&render.means()) {
+            Ok(()) => {
+                // Often there is none.
+                let _ = std::fs::remove_file(&partial);
+                return (true, None);
+            }
+            Err(error) => error.to_string(),
+        },
+        Ok(()) if stop.is_cancelled() => "interrupted".to_owned(),
+        Ok(()) => "it ended before it was whole".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    if render.progress().pieces == 0 {
+        return (false, Some(error));
+    }
+    use std::io::Write;
+    let bytes = render.partial();
+    let kept = match files::replace(&partial, |file| file.write_all(&bytes)) {
+        Ok(()) => format!("what is done is in {}, and --resume goes on with it", partial.display()),
+        Err(lost) => format!("and what is done is lost: {lost}"),
+    };
+    (false, Some(format!("{error}; {kept}")))
+}
+
+/// A picture that is written as it comes.
+struct Preview {
+    render: Arc<Render>,
+    output: Output,
+}
+
+impl Preview {
+    async fn go_on(preview: Option<Self>) -> Result<(), Failed> {
+        let Some(Preview { render, output }) = preview else { return std::future::pending().await };
+        let mut shown = 0;
+        loop {
+            tokio::time::sleep(PREVIEW).await;
+            let pieces = render.progress().pieces;
+            if pieces == shown {
+                continue;
+            }
+            shown = pieces;
+            let (render, output) = (render.clone(), output.clone());
+            let written =
+                tokio::task::spawn_blocking(move || output.write_png(&output.preview(), &render.means())).await;
+            if let Ok(Err(error)) = written {
+                tracing::warn!(%error, "no preview");
+            }
+        }
+    }
+}
+
+/// The bar, and what is said beside it.
+struct Show<'a> {
+    boss: &'a Boss,
+    render: Arc<Render>,
+    bar: ProgressBar,
+    drawn: bool,
+    notes: Mutex<Vec<String>>,
+}
+
+impl<'a> Show<'a> {
+    fn new(boss: &'a Boss, render: Arc<Render>, notes: Vec<String>) -> Self {
+        let bar = ProgressBar::new(render.progress().samples_all);
+        let style = "{bar:30} {percent:>3} %  {msg}  {rate}  {elapsed} + {eta} to go";
+        // The template is a constant that the tests of this crate have drawn.
+        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // There is nobody to tell when a bar can't be drawn.
+            let _ = write!(out, "{:.2} Msamples/s", state.per_sec() / 1e6);
+        }));
+        let drawn = std::io::stderr().is_terminal();
+        if drawn {
+            bar.enable_steady_tick(REDRAW);
+        }
+        // What an earlier run has done is no speed of this one.
+        bar.set_position(render.progress().samples);
+        bar.reset_eta();
+        notes.iter().for_each(|note| eprintln!("boss: {note}"));
+        Show { boss, render, bar, drawn, notes: Mutex::new(notes) }
+    }
+
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("boss: {text}"));
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
+    }
+
+    /// Moves the bar, and says why nothing comes.
+    async fn watch(&self) -> Result<(), Failed> {
+        let mut hints = Hints::default();
+        let (mut last, mut since) = (0, Instant::now());
+        loop {
+            tokio::time::sleep(if self.drawn { REDRAW } else { HINT_AFTER }).await;
+            let progress = self.render.progress();
+            let running = self.boss.progress() * progress.samples_all as f64 / progress.pieces_all.max(1) as f64;
+            self.bar.set_position((progress.samples + running as u64).min(progress.samples_all));
+            let workers = self.boss.nodes().len();
+            self.bar.set_message(format!("{}/{} tiles, {workers} workers", progress.pieces, progress.pieces_all));
+            if progress.pieces != last {
+                (last, since) = (progress.pieces, Instant::now());
+            } else if since.elapsed() >= HINT_AFTER {
+                since = Instant::now();
+                if let Some(hint) = hints.look(self.boss, &TileTask::KIND).await {
+                    self.say(&hint);
+                }
+            }
+        }
+    }
+}

@@ -159,17 +159,17 @@ impl Render {
     /// as many doubles as there are slots at a time. (Not as many as slots seem to be idle: a worker that stands still may
     /// have several pieces that came in one message.)
     fn late(&self, flights: &Flights, slots: u64) -> Vec<Piece> {
-        let usual = {
-            let state = self.state();
-            let (pieces, seconds) =
-                state.workers.values().fold((0, 0.0), |(n, s), share| (n + share.pieces, s + share.compute_seconds));
-            if pieces == 0 {
-                return Vec::new();
-            }
-            Duration::from_secs_f64(seconds / pieces as f64)
+        let state = self.state();
+        let made = state.workers.values().map(|share| (share.pieces, share.compute_seconds));
+        let (pieces, seconds) = made.fold((0, 0.0), |(n, sum), (pieces, seconds)| (n + pieces, sum + seconds));
+        if pieces == 0 {
+            return Vec::new();
+        }
+        let late = LATE.max(2 * Duration::from_secs_f64(seconds / pieces as f64));
+        let is_late = |(tile, pass): (usize, usize), open: &Open| {
+            open.handles.len() == 1 && open.since.elapsed() > late && !state.canvas.has(&Piece { tile, pass })
         };
-        let late = LATE.max(2 * usual);
-        let alone = flights.open.iter().filter(|(_, open)| open.handles.len() == 1 && open.since.elapsed() > late);
+        let alone = flights.open.iter().filter(|(key, open)| is_late(**key, open));
         let mut alone: Vec<_> = alone.map(|((tile, pass), open)| (open.since, *tile, *pass)).collect();
         alone.sort_unstable();
         let doubled = flights.open.values().filter(|open| open.handles.len() > 1).count();

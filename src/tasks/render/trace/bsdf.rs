@@ -1,8 +1,8 @@
 //! How a surface scatters: glTF 2.0's metallic-roughness model (appendix B), or Lambert's law alone.
 //!
 //! A reflection of microfacets (GGX, height-correlated Smith: Heitz 2014, Schlick's Fresnel term) over, for what is not
-//! metal, a diffuse base, which gets what the reflection leaves: 1 - F(v.h). Directions are local, z along the normal, and
-//! point away from the surface.
+//! metal, a diffuse base, which gets what the reflection leaves: 1 - F(v.h). Directions are local, z along the normal,
+//! and point away from the surface.
 
 use glam::Vec3;
 
@@ -113,11 +113,8 @@ impl Bsdf {
     pub(super) fn sample(&self, from: Vec3, point: [f32; 2]) -> Option<Scattered> {
         if self.lambert {
             let direction = cosine_hemisphere(point);
-            return (direction.z > 0.0).then(|| Scattered {
-                direction,
-                weight: self.base_color,
-                density: direction.z * INV_PI,
-            });
+            let scattered = Scattered { direction, weight: self.base_color, density: direction.z * INV_PI };
+            return (direction.z > 0.0).then_some(scattered);
         }
         self.sample_both(from, point)
     }
@@ -163,7 +160,8 @@ fn ggx(half: Vec3, alpha: f32) -> f32 {
     INV_PI / (alpha * alpha * s * s)
 }
 
-/// A microfacet's normal, as seen from `from` (Dupuy & Benyoub, "Sampling Visible GGX Normals with Spherical Caps", 2023).
+/// A microfacet's normal, as seen from `from` (Dupuy & Benyoub, "Sampling Visible GGX Normals with Spherical Caps",
+/// 2023).
 #[inline]
 fn visible_normal(from: Vec3, alpha: f32, [u, v]: [f32; 2]) -> Vec3 {
     let stretched = Vec3::new(from.x * alpha, from.y * alpha, from.z);

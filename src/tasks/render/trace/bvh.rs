@@ -1,9 +1,10 @@
 //! A bounding volume hierarchy of four boxes a node, over leaves of up to four primitives.
 //!
 //! obvhs builds the binary tree (PLOC: Meister & Bittner 2018, and reinsertion: Meister & Bittner 2018), which is then
-//! collapsed to four children a node, whose boxes are kept in f32 and tested at once. Why not obvhs' own `CwBvh`: it ignores
-//! whatever is closer than 1e-4, however small the scene, and its nodes of 8 bits a bound take longer to unpack with
-//! baseline SSE2 than these take to test.
+//! collapsed to four children a node, whose boxes are kept in f32 and tested at once. Why not obvhs' own `CwBvh`: it
+//! ignores whatever is closer than 1e-4, however small the scene, and with baseline SSE2 its bounds of 8 bits take long
+//! to unpack: camera rays into a quarter of a million triangles took 0.22 us each for its traversal alone, 0.20 us here
+//! with all that is around it.
 
 use glam::{Vec3, Vec3A, Vec4};
 use obvhs::aabb::Aabb;
@@ -317,4 +318,50 @@ fn halved(boxes: &[Aabb]) -> Bvh2 {
     }
     binary.primitive_indices = indices;
     binary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Leaves of a tree, and how often each primitive is in one.
+    fn check(binary: &Bvh2, boxes: &[Aabb]) -> usize {
+        let (nodes, root, depth) = widen(binary);
+        let mut bvh = Bvh { nodes, root: Some(root) };
+        let mut seen = vec![0; boxes.len()];
+        let mut leaves = 0;
+        bvh.number_leaves(binary, &mut |leaf| {
+            assert!((1..=WIDTH).contains(&leaf.len()));
+            leaf.iter().for_each(|&i| seen[i as usize] += 1);
+            leaves += 1;
+        });
+        assert!(seen.iter().all(|&n| n == 1));
+        // A ray along all boxes visits all leaves.
+        let (mut visited, mut limit) = (0, f32::INFINITY);
+        let ray = Ray::new(Vec3::new(-1.0, 0.5, 0.5), Vec3::X);
+        bvh.closest(&ray, &mut limit, &mut Stack::default(), |_, _| visited += 1);
+        assert_eq!(visited, leaves);
+        let mut visited = 0;
+        assert!(!bvh.any(&ray, f32::INFINITY, &mut Stack::default(), |_| {
+            visited += 1;
+            false
+        }));
+        assert_eq!(visited, leaves);
+        depth
+    }
+
+    #[test]
+    fn the_balanced_tree_holds_everything_once_and_is_shallow() {
+        for count in [1, 2, 5, 64, 1000] {
+            let boxes: Vec<Aabb> = (0..count)
+                .map(|i| {
+                    let low = Vec3A::new((i * 37 % count) as f32, 0.0, 0.0);
+                    Aabb::new(low, low + 1.0)
+                })
+                .collect();
+            assert!(check(&halved(&boxes), &boxes) <= 10);
+            let same = vec![boxes[0]; count];
+            assert!(check(&halved(&same), &same) <= 10);
+        }
+    }
 }

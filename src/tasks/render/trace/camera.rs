@@ -15,8 +15,8 @@ pub(super) struct Eye {
     perspective: bool,
     /// Half the size of what is seen, at distance 1 or anywhere.
     half: [f32; 2],
-    /// Pixels across and down.
-    size: [f32; 2],
+    /// A pixel's size, there.
+    pixel: [f32; 2],
 }
 
 impl Eye {
@@ -29,14 +29,16 @@ impl Eye {
         };
         let size = [view.width as f32, view.height as f32];
         let half = [half_height * size[0] / size[1], half_height];
-        Eye { position: Vec3::from(position) * scale, axes: axes.map(Vec3::from), perspective, half, size }
+        let pixel = [2.0 * half[0] / size[0], 2.0 * half[1] / size[1]];
+        Eye { position: Vec3::from(position) * scale, axes: axes.map(Vec3::from), perspective, half, pixel }
     }
 
-    /// Through a point of pixel (`x`, `y`), counted from the upper left, with `jitter` in 0..1 from its upper left corner.
+    /// Through a point of pixel (`x`, `y`), counted from the upper left, with `jitter` in 0..1 from its upper left
+    /// corner.
     #[inline]
     pub(super) fn ray(&self, x: u32, y: u32, jitter: [f32; 2]) -> Ray {
-        let across = ((x as f32 + jitter[0]) / self.size[0] * 2.0 - 1.0) * self.half[0];
-        let up = (1.0 - (y as f32 + jitter[1]) / self.size[1] * 2.0) * self.half[1];
+        let across = (x as f32 + jitter[0]) * self.pixel[0] - self.half[0];
+        let up = self.half[1] - (y as f32 + jitter[1]) * self.pixel[1];
         let [right, above, back] = self.axes;
         let offset = right * across + above * up;
         if self.perspective {

@@ -1,9 +1,9 @@
 //! What rays hit: triangles and spheres, a tree each, in the tracer's own units.
 //!
-//! A hit's point is exact but for rounding, which [`Surface::offset`] bounds: a ray that starts that far off the surface
-//! does not meet it again. The bound is the error of the point and of the plane's distance, along the normal: on an
-//! axis-aligned floor it stays small however far the floor reaches (after Wächter & Binder, "A Fast and Robust Method for
-//! Avoiding Self-Intersection", Ray Tracing Gems 2019, with the bounds of Pharr et al., PBRT, 6.8).
+//! A hit's point is exact but for rounding, which [`Surface::offset`] bounds: a ray that starts that far off the
+//! surface does not meet it again. The bound is the error of the point and of the plane's distance, along the normal:
+//! on an axis-aligned floor it stays small however far the floor reaches (after Wächter & Binder, "A Fast and Robust
+//! Method for Avoiding Self-Intersection", Ray Tracing Gems 2019, with the bounds of Pharr et al., PBRT, 6.8).
 
 use glam::{Vec3, Vec3A};
 use obvhs::aabb::Aabb;
@@ -107,7 +107,7 @@ impl Geometry {
     }
 
     /// What the ray hits first.
-    #[inline]
+    #[inline(never)]
     pub(super) fn closest(&self, ray: &Ray, stack: &mut Stack) -> Option<Hit> {
         let mut limit = f32::INFINITY;
         let mut triangle = None;
@@ -129,7 +129,7 @@ impl Geometry {
     }
 
     /// Whether anything but the ball `except` is in the ray's way before `limit`.
-    #[inline]
+    #[inline(never)]
     pub(super) fn occluded(&self, ray: &Ray, limit: f32, except: u32, stack: &mut Stack) -> bool {
         if self.triangles.any(ray, limit, stack, |packet| self.packets[packet].any(ray, limit)) {
             return true;

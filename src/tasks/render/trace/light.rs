@@ -1,8 +1,8 @@
 //! Lights: which one to sample, and where on it.
 //!
-//! One is chosen in proportion to its power, in constant time (Walker's alias method, with Vose's construction), however
-//! many emissive triangles there are. A point of an emissive surface is thus chosen with a density by area that depends on
-//! its material alone: the weight for a ray that finds it by chance needs no look-up of the light.
+//! One is chosen in proportion to its power, in constant time (Walker's alias method, with Vose's construction),
+//! however many emissive triangles there are. A point of an emissive surface is thus chosen with a density by area that
+//! depends on its material alone: the weight for a ray that finds it by chance needs no look-up of the light.
 
 use glam::Vec3;
 
@@ -47,6 +47,8 @@ struct Shining {
     edge2: Vec3,
     /// In front, of length 1.
     normal: Vec3,
+    /// [`Surface::offset`] of any point of it.
+    offset: f32,
     material: u32,
     /// Index into the scene's triangles.
     triangle: u32,
@@ -94,7 +96,8 @@ impl Lights {
                 let area = 0.5 * edge1.as_dvec3().cross(edge2.as_dvec3()).length();
                 weights.push((Source::Triangle(triangles.len() as u32), area * power));
                 let (normal, material) = (unit(edge1.cross(edge2)), triangle.material);
-                triangles.push(Shining { corner, edge1, edge2, normal, material, triangle: i as u32 });
+                let offset = triangle_offset(normal, a.abs().max(b.abs()).max(c.abs()), edge1, edge2);
+                triangles.push(Shining { corner, edge1, edge2, normal, offset, material, triangle: i as u32 });
             }
         }
         for (i, ball) in geometry.balls().iter().enumerate() {
@@ -166,7 +169,7 @@ impl Lights {
     #[inline]
     fn triangle(&self, scene: &Scene, materials: &Materials, i: u32, from: Vec3, [u, v]: [f32; 2]) -> Option<Arrival> {
         let light = &self.triangles[i as usize];
-        let &Shining { corner, edge1, edge2, normal, material, triangle } = light;
+        let &Shining { corner, edge1, edge2, normal, offset, material, triangle } = light;
         // Uniform by area.
         let root = u.sqrt();
         let (s, t) = (root * (1.0 - v), root * v);
@@ -187,8 +190,7 @@ impl Lights {
             return None;
         }
         let density = self.density[material as usize] * square / cosine.abs().max(1e-12);
-        let normal = if cosine > 0.0 { normal } else { -normal };
-        let end = point + normal * triangle_offset(normal, point, edge1, edge2);
+        let end = point + normal * offset.copysign(cosine);
         Some(Arrival { direction, radiance, density, delta: false, end: Some(end), ball: NO_SPHERE })
     }
 

@@ -1,11 +1,11 @@
 //! The light that reaches the pixels of a tile.
 //!
 //! Invariant: a pixel's sum is a function of the scene, the view, its place in the whole image and the indices of its
-//! samples, to the bit, on every machine: random numbers are hashes of those, sums have a fixed order, nothing is a fused
-//! product, and what IEEE 754 leaves open comes from libm, not from the platform.
+//! samples, to the bit, on every machine: random numbers are hashes of those, sums have a fixed order, nothing is a
+//! fused product, and what IEEE 754 leaves open comes from libm, not from the platform.
 //!
-//! Inside, the scene is scaled by a power of two, which is exact, to a size of about 2^10: thresholds are relative to it,
-//! and a scene is rendered to the same bits in millimetres as in kilometres, if these differ by a power of two.
+//! Inside, the scene is scaled by a power of two, which is exact, to a size of 2^9 to 2^10: thresholds are relative to
+//! it, and a scene four times as large is rendered to the same bits.
 
 mod bsdf;
 mod bvh;
@@ -38,8 +38,8 @@ use material::Materials;
 use path::{Limits, Paths, Strategy};
 use sampler::Sampler;
 
-/// Samples whose sum is rounded on its own, counted from sample 0: ranges that begin and end at multiples of it are sums
-/// of the same blocks, however they are cut.
+/// Samples whose sum is rounded on its own, counted from sample 0: ranges that begin and end at multiples of it are
+/// sums of the same blocks, however they are cut.
 pub const BLOCK: u32 = 16;
 /// Rays between two calls of `go_on`: 2 to 5 ms.
 const RAYS_BETWEEN: u64 = 2048;
@@ -60,7 +60,8 @@ pub struct View {
     /// Of the random numbers.
     pub seed: u64,
     /// Bounces at most: with 0 only what shines itself is seen, with 1 light that comes directly from there to what is
-    /// seen, too. [`Surfaces::Phong`] has no bounces.
+    /// seen, too. [`Surfaces::Phong`] has no bounces. `go_on` is not asked within a path: a thousand bounces take less
+    /// than a millisecond, a million are for the caller to refuse.
     pub depth: u32,
     /// Whether paths that carry little may be ended by chance, which costs noise and saves time.
     pub roulette: bool,
@@ -238,7 +239,7 @@ fn extent(scene: &Scene) -> f32 {
     (high - low).max_element().max(0.0)
 }
 
-/// Scales a scene by a power of two to about 2^10, and returns that.
+/// Scales a scene by a power of two to a size of 2^9 to 2^10, and returns the factor.
 fn rescale(scene: &mut Scene) -> f32 {
     let extent = extent(scene);
     if !(extent.is_finite() && extent >= f32::MIN_POSITIVE) {

@@ -73,9 +73,9 @@ impl Paths<'_> {
             *rays += 1;
             let last_ray = bounce == self.limits.depth;
             // Before the ray, not when they are needed: the processor works on both at once.
-            let pair = 1 + PAIRS * bounce;
+            let pair = PAIRS.wrapping_mul(bounce).wrapping_add(1);
             let (for_light, for_bsdf) =
-                if last_ray { Default::default() } else { (sampler.bits(pair), sampler.pair(pair + 1)) };
+                if last_ray { Default::default() } else { (sampler.bits(pair), sampler.pair(pair.wrapping_add(1))) };
             let Some(hit) = self.geometry.closest(&ray, stack) else {
                 return sum + throughput * Vec3::from(self.scene.environment);
             };

@@ -10,8 +10,9 @@ fn from(cosine: f32) -> Vec3 {
     Vec3::new((1.0 - cosine * cosine).sqrt() * 0.6, (1.0 - cosine * cosine).sqrt() * 0.8, cosine)
 }
 
-/// The reflected share of light seen at a cosine, without multiple scattering: the midpoint rule in f64 over microfacets'
-/// normals, by the textbook's formulas. The substitution tan = alpha * sqrt(s / (1 - s)) makes D cos uniform in s.
+/// The reflected share of light seen at a cosine, without multiple scattering: the midpoint rule in f64 over
+/// microfacets' normals, by the textbook's formulas. The substitution tan = alpha * sqrt(s / (1 - s)) makes D cos
+/// uniform in s.
 fn single_scattering(alpha: f64, cosine: f64) -> f64 {
     let v = [(1.0 - cosine * cosine).sqrt(), 0.0, cosine];
     let lambda = |z: f64| 0.5 * ((1.0 + alpha * alpha * (1.0 - z * z) / (z * z)).sqrt() - 1.0);

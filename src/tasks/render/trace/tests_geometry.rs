@@ -26,8 +26,8 @@ fn soup(draw: &mut Draw, triangles: u32, spheres: u32) -> Scene {
     scene
 }
 
-/// Nearest hit in f64 by another algorithm: signs of the volumes a ray and the edges span. None for what is too close to
-/// an edge to tell.
+/// Nearest hit in f64 by another algorithm: signs of the volumes a ray and the edges span. None for what is too close
+/// to an edge to tell.
 fn brute(scene: &Scene, origin: Vec3, direction: Vec3) -> Option<f64> {
     let (o, d) = (origin.as_dvec3(), direction.as_dvec3());
     let mut nearest = f64::INFINITY;
@@ -133,8 +133,8 @@ fn a_closed_mesh_lets_next_to_no_ray_through_even_at_its_edges() {
     let mut scene = physical(&[matte(0.5)]);
     let (rings, spokes) = (40, 80);
     let at = |i: i32, j: i32| {
-        let (t, p) = (i as f32 / rings as f32 * 3.141_592_7, j as f32 / spokes as f32 * 6.283_185_5);
-        scene_point(t, if i == 0 || i == rings { 0.0 } else { p % 6.283_185_5 })
+        let (t, p) = (i as f32 / rings as f32 * std::f32::consts::PI, j as f32 / spokes as f32 * std::f32::consts::TAU);
+        scene_point(t, if i == 0 || i == rings { 0.0 } else { p })
     };
     fn scene_point(t: f32, p: f32) -> Vec3 {
         Vec3::new(t.sin() * p.cos(), t.cos(), t.sin() * p.sin()) * 300.0

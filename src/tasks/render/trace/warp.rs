@@ -39,7 +39,8 @@ pub(super) fn uniform_cone([u, v]: [f32; 2], cap: f32) -> Vec3 {
     Vec3::new(x * r, y * r, 1.0 - h)
 }
 
-/// Right-handed axes with `z`, of length 1, as the third (Duff et al., "Building an Orthonormal Basis, Revisited", 2017).
+/// Right-handed axes with `z`, of length 1, as the third (Duff et al., "Building an Orthonormal Basis, Revisited",
+/// 2017).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     x: Vec3,

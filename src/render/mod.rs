@@ -23,7 +23,7 @@ pub use run::Failed;
 
 use crate::task::{TaskError, WorkerRef};
 use crate::tasks::render::trace::{Tile, View};
-use crate::tasks::render::{EncodedScene, Rendered, SAMPLES_MAX, SIDE_MAX};
+use crate::tasks::render::{DEPTH_MAX, EncodedScene, Rendered, SAMPLES_MAX, SIDE_MAX};
 
 /// The largest picture: its sums take 24 bytes a pixel, 1.5 GiB.
 const PIXELS_MAX: u64 = 1 << 26;
@@ -59,6 +59,9 @@ impl Request {
                 format!("{} samples a pixel; they are 1 to {SAMPLES_MAX}", self.samples)
             }
             () if !(1..=1024).contains(&self.tile) => format!("tiles of {} pixels; they are 1 to 1024", self.tile),
+            () if !(1..=DEPTH_MAX).contains(&self.view.depth) => {
+                format!("{} bounces; they are 1 to {DEPTH_MAX}", self.view.depth)
+            }
             () => return Ok(()),
         };
         Err(TaskError::Invalid(wrong))

@@ -4,6 +4,7 @@ mod cancelling;
 mod clients;
 mod exit_codes;
 mod readme;
+mod rendering;
 mod solving;
 mod workers;
 

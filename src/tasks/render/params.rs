@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_rendered_is_refused() {
-        let wrong: [(&str, fn(&mut TileParams)); 9] = [
+        type Change = fn(&mut TileParams);
+        let wrong: [(&str, Change); 9] = [
             ("width", |p| p.view.width = 0),
             ("height", |p| p.view.height = SIDE_MAX + 1),
             ("bounces", |p| p.view.depth = 0),

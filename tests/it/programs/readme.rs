@@ -76,6 +76,16 @@ fn provide(folder: &Path, arguments: &[String]) {
     }
 }
 
+/// The scenes that come with the repository, where its own folder has them.
+fn provide_scenes(folder: &Path) {
+    let (from, to) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scenes"), folder.join("docs/scenes"));
+    std::fs::create_dir_all(&to).expect("a folder");
+    for scene in std::fs::read_dir(from).expect("the scenes") {
+        let scene = scene.expect("a scene");
+        std::fs::copy(scene.path(), to.join(scene.file_name())).expect("copied");
+    }
+}
+
 /// The lines of the README, on this broker and in this folder.
 struct Trial {
     folder: tempfile::TempDir,
@@ -137,6 +147,7 @@ async fn the_readme_s_commands_work() {
     }
     let place = vhost().await;
     let trial = Trial { folder: tempfile::tempdir().expect("a folder"), broker: place.url.clone() };
+    provide_scenes(trial.folder.path());
     let asks = |line: &Line| line.arguments.iter().any(|word| matches!(word.as_str(), "--help" | "--version"));
     let of = |name: &'static str| lines.iter().filter(move |line| line.program == name);
     let mut running = Vec::new();

@@ -69,7 +69,10 @@ async fn boss_workers_lists_who_is_there() {
     assert_eq!(nodes.as_array().map(Vec::len), Some(1), "{nodes}");
     let node = &nodes[0];
     assert_eq!((&node["pid"], &node["slots"], &node["busy"]), (&worker.pid().into(), &2.into(), &0.into()));
-    assert_eq!((&node["kinds"], &node["version"]), (&serde_json::json!(["solve"]), &env!("CARGO_PKG_VERSION").into()));
+    assert_eq!(
+        (&node["kinds"], &node["version"]),
+        (&serde_json::json!(["render", "solve"]), &env!("CARGO_PKG_VERSION").into())
+    );
     let host = node["host"].as_str().expect("a host");
     assert!(node["id"].as_str().is_some_and(|id| id.starts_with(&format!("{host}-{}-", worker.pid()))), "{node}");
     assert!(node["address"].as_str().is_some_and(|address| address.parse::<std::net::IpAddr>().is_ok()), "{node}");

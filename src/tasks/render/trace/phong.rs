@@ -1,4 +1,5 @@
-//! Phong's model with shadows: ambient light, and of each light that is seen a diffuse and a mirrored part.
+//! Phong's model with shadows: ambient light, and of each light that is seen a diffuse and a mirrored part. Its sums are
+//! colours of a screen; what is given on is the light that a screen makes of them, as of everything else.
 
 use glam::Vec3;
 
@@ -6,6 +7,7 @@ use super::super::scene::{PhongMaterial, Scene};
 use super::bvh::{Ray, Stack};
 use super::geometry::{Geometry, NO_SPHERE};
 use super::light::{Falloff, delta};
+use super::texture::from_srgb;
 
 /// The colour a ray from the camera finds; adds the rays it takes.
 pub(super) fn shade(
@@ -36,5 +38,6 @@ pub(super) fn shade(
         let value = Vec3::from(material.diffuse) * cosine + Vec3::from(material.specular) * highlight;
         sum += value * arrival.radiance;
     }
-    sum
+    // The model's numbers went to the screen as they were, and were cut off at 1 there: its look is in them, not in light.
+    Vec3::from(sum.to_array().map(|shown| from_srgb(f64::from(shown.clamp(0.0, 1.0))) as f32))
 }

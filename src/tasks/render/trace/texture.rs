@@ -30,7 +30,7 @@ impl Encoding {
 }
 
 /// IEC 61966-2-1.
-fn from_srgb(value: f64) -> f64 {
+pub(super) fn from_srgb(value: f64) -> f64 {
     if value <= 0.04045 { value / 12.92 } else { libm::pow((value + 0.055) / 1.055, 2.4) }
 }
 

@@ -38,24 +38,24 @@ pub(super) struct Scattered {
 
 impl Bsdf {
     /// `metallic`, `roughness` and `specular` are 0..=1.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(base_color: Vec3, metallic: f32, roughness: f32, specular: f32) -> Self {
         Bsdf { base_color, metallic, roughness, specular, lambert: metallic == 0.0 && specular == 0.0 }
     }
 
-    #[inline]
+    #[inline(always)]
     fn alpha(&self) -> f32 {
         (self.roughness * self.roughness).max(LEAST_ALPHA)
     }
 
     /// Albedo of the diffuse part.
-    #[inline]
+    #[inline(always)]
     fn diffuse(&self) -> Vec3 {
         self.base_color * (1.0 - self.metallic)
     }
 
     /// BSDF times cosine towards `to`, and the density with which [`Bsdf::sample`] chooses it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn evaluate(&self, from: Vec3, to: Vec3) -> (Vec3, f32) {
         if to.z <= 0.0 || from.z <= 0.0 {
             return (Vec3::ZERO, 0.0);
@@ -64,7 +64,7 @@ impl Bsdf {
         if self.lambert { (self.base_color * base, base) } else { self.evaluate_both(from, to) }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn evaluate_both(&self, from: Vec3, to: Vec3) -> (Vec3, f32) {
         let half = from + to;
         let half = half / half.length();
@@ -84,12 +84,12 @@ impl Bsdf {
     }
 
     /// The diffuse albedo under the dielectric's reflection.
-    #[inline]
+    #[inline(always)]
     fn base_under(&self, cosine: f32) -> Vec3 {
         self.diffuse() * (1.0 - self.specular * (DIELECTRIC + (1.0 - DIELECTRIC) * schlick(cosine)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn fresnel(&self, cosine: f32) -> Vec3 {
         let dielectric = self.specular * (1.0 - self.metallic);
         let head_on = self.base_color * self.metallic + Vec3::splat(DIELECTRIC * dielectric);
@@ -98,7 +98,7 @@ impl Bsdf {
     }
 
     /// How often the reflection is sampled, not the base: by their albedos, about.
-    #[inline]
+    #[inline(always)]
     fn reflection_chance(&self, cosine: f32) -> f32 {
         let base = self.diffuse().max_element();
         if base == 0.0 {
@@ -109,7 +109,7 @@ impl Bsdf {
     }
 
     /// A direction for the light seen from `from`; `point` is uniform in the unit square. None if there is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn sample(&self, from: Vec3, point: [f32; 2]) -> Option<Scattered> {
         if self.lambert {
             let direction = cosine_hemisphere(point);
@@ -119,7 +119,7 @@ impl Bsdf {
         self.sample_both(from, point)
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn sample_both(&self, from: Vec3, [choice, v]: [f32; 2]) -> Option<Scattered> {
         if from.z <= 0.0 {
             return None;
@@ -145,7 +145,7 @@ impl Bsdf {
 }
 
 /// (1 - cosine)^5.
-#[inline]
+#[inline(always)]
 fn schlick(cosine: f32) -> f32 {
     let x = 1.0 - cosine;
     let square = x * x;
@@ -153,7 +153,7 @@ fn schlick(cosine: f32) -> f32 {
 }
 
 /// The density of microfacets' normals.
-#[inline]
+#[inline(always)]
 fn ggx(half: Vec3, alpha: f32) -> f32 {
     let (x, y) = (half.x / alpha, half.y / alpha);
     let s = x * x + y * y + half.z * half.z;
@@ -162,7 +162,7 @@ fn ggx(half: Vec3, alpha: f32) -> f32 {
 
 /// A microfacet's normal, as seen from `from` (Dupuy & Benyoub, "Sampling Visible GGX Normals with Spherical Caps",
 /// 2023).
-#[inline]
+#[inline(always)]
 fn visible_normal(from: Vec3, alpha: f32, [u, v]: [f32; 2]) -> Vec3 {
     let stretched = Vec3::new(from.x * alpha, from.y * alpha, from.z);
     let stretched = stretched / stretched.length();

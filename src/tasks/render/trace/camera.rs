@@ -35,7 +35,7 @@ impl Eye {
 
     /// Through a point of pixel (`x`, `y`), counted from the upper left, with `jitter` in 0..1 from its upper left
     /// corner.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ray(&self, x: u32, y: u32, jitter: [f32; 2]) -> Ray {
         let across = (x as f32 + jitter[0]) * self.pixel[0] - self.half[0];
         let up = self.half[1] - (y as f32 + jitter[1]) * self.pixel[1];

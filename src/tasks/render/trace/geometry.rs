@@ -107,7 +107,7 @@ impl Geometry {
     }
 
     /// What the ray hits first.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn closest(&self, ray: &Ray, stack: &mut Stack) -> Option<Hit> {
         let mut limit = f32::INFINITY;
         let mut triangle = None;
@@ -129,7 +129,7 @@ impl Geometry {
     }
 
     /// Whether anything but the ball `except` is in the ray's way before `limit`.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn occluded(&self, ray: &Ray, limit: f32, except: u32, stack: &mut Stack) -> bool {
         if self.triangles.any(ray, limit, stack, |packet| self.packets[packet].any(ray, limit)) {
             return true;
@@ -141,7 +141,7 @@ impl Geometry {
     }
 
     /// The material where a ray hits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn material(&self, hit: Hit) -> u32 {
         match hit {
             Hit::Triangle(hit) => self.packets[hit.packet as usize].material[hit.lane as usize & 3],
@@ -150,7 +150,7 @@ impl Geometry {
     }
 
     /// The surface where a ray hits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn surface(&self, scene: &Scene, ray: &Ray, hit: Hit) -> Surface {
         match hit {
             Hit::Triangle(hit) => self.triangle_surface(scene, ray, hit),
@@ -158,7 +158,7 @@ impl Geometry {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn triangle_surface(&self, scene: &Scene, ray: &Ray, hit: TriangleHit) -> Surface {
         let packet = &self.packets[hit.packet as usize];
         let [corner, edge1, edge2] = packet.lane(hit.lane as usize);
@@ -184,7 +184,7 @@ impl Geometry {
         Surface { point, normal, shading, front, uv, material, offset, ball: NO_SPHERE }
     }
 
-    #[inline]
+    #[inline(always)]
     fn sphere_surface(&self, ray: &Ray, index: u32, t: f32) -> Surface {
         let ball = &self.balls[index as usize];
         let outward = unit(ray.origin + ray.direction * t - ball.center);
@@ -201,7 +201,7 @@ impl Geometry {
 }
 
 /// The corners of a triangle.
-#[inline]
+#[inline(always)]
 pub(super) fn corners(scene: &Scene, triangle: u32) -> [Vec3; 3] {
     scene.triangles[triangle as usize].vertices.map(|v| Vec3::from(scene.positions[v as usize]))
 }
@@ -213,26 +213,26 @@ pub(super) fn is_solid([a, b, c]: [Vec3; 3]) -> bool {
 }
 
 /// [`Surface::offset`] of a point of a triangle.
-#[inline]
+#[inline(always)]
 pub(super) fn triangle_offset(normal: Vec3, point: Vec3, edge1: Vec3, edge2: Vec3) -> f32 {
     let extent = point.abs() + edge1.abs() + edge2.abs();
     normal.abs().dot(extent) * ROUNDING + LEAST_OFFSET
 }
 
 /// [`Surface::offset`] of a point of a sphere.
-#[inline]
+#[inline(always)]
 pub(super) fn ball_offset(ball: &Ball) -> f32 {
     (ball.center.abs().max_element() + ball.radius) * (2.0 * ROUNDING) + LEAST_OFFSET
 }
 
 /// Texture coordinates within a triangle.
-#[inline]
+#[inline(always)]
 pub(super) fn interpolate(uv: [[f32; 2]; 3], weights: [f32; 3]) -> [f32; 2] {
     [0, 1].map(|i| uv[0][i] * weights[0] + uv[1][i] * weights[1] + uv[2][i] * weights[2])
 }
 
 /// The interpolated normal, turned as little as it takes for the viewer to be above it; `normal` if a corner has none.
-#[inline]
+#[inline(always)]
 fn smooth_normal(corners: [Vec3; 3], weights: [f32; 3], side: f32, normal: Vec3, direction: Vec3) -> Vec3 {
     let [a, b, c] = corners;
     let sum = (a * weights[0] + b * weights[1] + c * weights[2]) * side;
@@ -253,7 +253,7 @@ fn smooth_normal(corners: [Vec3; 3], weights: [f32; 3], side: f32, normal: Vec3,
 }
 
 /// Of length 1; not zero.
-#[inline]
+#[inline(always)]
 pub(super) fn unit(v: Vec3) -> Vec3 {
     v * (1.0 / v.length())
 }

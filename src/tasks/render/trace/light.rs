@@ -126,7 +126,7 @@ impl Lights {
     }
 
     /// Density per solid angle at `from` with which [`Lights::sample`] chooses the point `surface`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn density(&self, geometry: &Geometry, from: Vec3, direction: Vec3, surface: &Surface) -> f32 {
         let by_area = self.density[surface.material as usize];
         if surface.ball != NO_SPHERE {
@@ -140,7 +140,7 @@ impl Lights {
     }
 
     /// Light at `from`; `x` and `y` are uniform. The first digits of `x` choose the light, the others a point of it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn sample(
         &self,
         (scene, geometry, materials): (&Scene, &Geometry, &Materials),
@@ -166,7 +166,7 @@ impl Lights {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn triangle(&self, scene: &Scene, materials: &Materials, i: u32, from: Vec3, [u, v]: [f32; 2]) -> Option<Arrival> {
         let light = &self.triangles[i as usize];
         let &Shining { corner, edge1, edge2, normal, offset, material, triangle } = light;
@@ -230,7 +230,7 @@ impl Lights {
 
 impl Arrival {
     /// The ray from `start` to the light, and its length.
-    #[inline]
+    #[inline(always)]
     pub(super) fn way(&self, start: Vec3) -> (Ray, f32) {
         match self.end {
             Some(end) => (Ray::new(start, end - start), 1.0),
@@ -240,7 +240,7 @@ impl Arrival {
 }
 
 /// 1 - the cosine of half the angle under which a sphere is seen; None from inside, and from too near to tell.
-#[inline]
+#[inline(always)]
 fn cap(ball: &Ball, from: Vec3) -> Option<f32> {
     let distance = (ball.center - from).length_squared();
     let sine2 = ball.radius * ball.radius / distance;
@@ -299,7 +299,7 @@ fn towards(position: [f32; 3], falloff: Falloff, from: Vec3) -> Option<(Vec3, f3
 }
 
 /// A uniform number below `of`, spread over 2^32.
-#[inline]
+#[inline(always)]
 fn stretched(number: u32, of: u32) -> u32 {
     ((u64::from(number) << 32) / u64::from(of)) as u32
 }

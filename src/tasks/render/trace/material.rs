@@ -27,7 +27,7 @@ impl Materials {
         (texels.sum::<usize>() + size_of_val(self.materials.as_slice())) as u64
     }
 
-    #[inline]
+    #[inline(always)]
     fn texel(&self, texture: u32, encoding: Encoding, uv: Option<[f32; 2]>) -> Vec3 {
         match (texture, uv) {
             (NO_TEXTURE, _) => Vec3::ONE,
@@ -37,13 +37,13 @@ impl Materials {
     }
 
     /// Whether a material emits light.
-    #[inline]
+    #[inline(always)]
     pub(super) fn shines(&self, material: u32) -> bool {
         self.materials[material as usize].emission != [0.0; 3]
     }
 
     /// Radiance emitted towards a viewer in front of the surface, or behind it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn emission(&self, material: u32, front: bool, uv: Option<[f32; 2]>) -> Vec3 {
         if !self.shines(material) {
             return Vec3::ZERO;
@@ -63,7 +63,7 @@ impl Materials {
     }
 
     /// How the surface scatters; None if it is black, as one-sided ones are from behind.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bsdf(&self, surface: &Surface) -> Option<Bsdf> {
         let material = &self.materials[surface.material as usize];
         if !surface.front && material.double_sided == 0 {

@@ -64,6 +64,7 @@ struct Vertex<'a> {
 
 impl Paths<'_> {
     /// The radiance a path from the camera brings; adds the rays it takes.
+    #[inline(always)]
     pub(super) fn radiance(&self, mut ray: Ray, sampler: &Sampler, stack: &mut Stack, rays: &mut u64) -> Vec3 {
         let mut sum = Vec3::ZERO;
         let mut throughput = Vec3::ONE;
@@ -109,13 +110,13 @@ impl Paths<'_> {
         sum
     }
 
-    #[inline]
+    #[inline(always)]
     fn strategy_samples_lights(&self) -> bool {
         self.limits.strategy == Strategy::Both
     }
 
     /// Russian roulette: what goes on counts for those that don't.
-    #[inline]
+    #[inline(always)]
     fn survives(&self, bounce: u32, sampler: &Sampler, throughput: &mut Vec3) -> bool {
         if !self.limits.roulette || bounce < ROULETTE_FROM {
             return true;
@@ -129,7 +130,7 @@ impl Paths<'_> {
     }
 
     /// What a surface that a ray has found emits towards it, weighted if sampling the lights could have found it, too.
-    #[inline]
+    #[inline(always)]
     fn emission(&self, surface: &Surface, direction: Vec3, last: Option<(f32, Vec3)>) -> Vec3 {
         let emission = self.materials.emission(surface.material, surface.front, surface.uv);
         if emission == Vec3::ZERO {
@@ -144,7 +145,7 @@ impl Paths<'_> {
     }
 
     /// Light of one of the lights that the vertex scatters back along the path.
-    #[inline]
+    #[inline(always)]
     fn direct(&self, vertex: &Vertex<'_>, uniform: [u32; 2], stack: &mut Stack, rays: &mut u64) -> Vec3 {
         let surface = vertex.surface;
         let all = (self.scene, self.geometry, self.materials);
@@ -168,7 +169,7 @@ impl Paths<'_> {
 
 /// The weight of a sample of density `own` where another strategy has the density `other`. By the ratio: its square
 /// overflows to the right limit, those of the densities might not.
-#[inline]
+#[inline(always)]
 fn power_heuristic(own: f32, other: f32) -> f32 {
     let ratio = other / own;
     1.0 / (1.0 + ratio * ratio)

@@ -37,7 +37,7 @@ schemathesis: tools mkl ## the bridge against its own OpenAPI document, with sch
 bench: setup ## the benchmarks (criterion; the report is in target/criterion)
 	@cargo bench --locked $(FEATURES)
 
-memory: tools mkl ## the peak memory of one large solution by LU and by the mixed method, against the size of A, and of reading JSON
+memory: tools mkl ## the peak memory of one large solution by LU and by the mixed method, of reading JSON, and of a scene
 	@cargo test --locked $(FEATURES) --release --lib peak_memory -- --ignored --nocapture --test-threads=1
 
 clients: tools ## what the clients in other languages need for their tests: NumPy, pika, and minion_eigen built

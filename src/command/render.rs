@@ -293,7 +293,7 @@ struct Show<'a> {
 impl<'a> Show<'a> {
     fn new(boss: &'a Boss, render: Arc<Render>, notes: Vec<String>) -> Self {
         let bar = ProgressBar::new(render.progress().samples_all);
-        let style = "{bar:30} {percent:>3} %  {msg}  {rate}  {elapsed} + {eta} to go";
+        let style = "{wide_bar} {percent:>3} %  {msg}  {rate}  {elapsed} + {eta} to go";
         // The template is a constant that the tests of this crate have drawn.
         let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
@@ -326,7 +326,8 @@ impl<'a> Show<'a> {
             let running = self.boss.progress() * progress.samples_all as f64 / progress.pieces_all.max(1) as f64;
             self.bar.set_position((progress.samples + running as u64).min(progress.samples_all));
             let workers = self.boss.nodes().len();
-            self.bar.set_message(format!("{}/{} tiles, {workers} workers", progress.pieces, progress.pieces_all));
+            let plural = if workers == 1 { "" } else { "s" };
+            self.bar.set_message(format!("{}/{} tiles, {workers} worker{plural}", progress.pieces, progress.pieces_all));
             if progress.pieces != last {
                 (last, since) = (progress.pieces, Instant::now());
             } else if since.elapsed() >= HINT_AFTER {

@@ -9,7 +9,7 @@ else
 FEATURES := --no-default-features --features faer
 endif
 
-.PHONY: help setup demo test test-faer schemathesis bench memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
+.PHONY: help setup demo test test-faer schemathesis mitsuba bench memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -33,6 +33,11 @@ test-faer: tools ## the kernel suite on the pure-Rust kernel, without MKL
 schemathesis: tools mkl ## the bridge against its own OpenAPI document, with schemathesis from PyPI (fetched once)
 	@cargo build --locked $(FEATURES) --bin bridge
 	@$${PYTHON:-python3} tests/schemathesis/run.py target/debug/bridge $(or $(EXAMPLES),40)
+
+# Also the program that plain `cargo build` makes. MITSUBA="--seed 7 --no-mesh" are options of compare.py.
+mitsuba: tools mkl ## pictures of `boss render` against those of Mitsuba 3 from PyPI (fetched once)
+	@cargo build --locked $(FEATURES) --bin boss
+	@$${PYTHON:-python3} tests/mitsuba/compare.py target/debug/boss $(MITSUBA)
 
 bench: setup ## the benchmarks (criterion; the report is in target/criterion)
 	@cargo bench --locked $(FEATURES)

@@ -70,9 +70,19 @@ fn fit(range: &str, form: Accept) -> (u8, u16) {
     (exactness, (quality.clamp(0.0, 1.0) * 1000.0) as u16)
 }
 
-/// A response with a binary body and what is said beside it. It has its memory until it is sent.
+/// As [`bytes`], in a form that the client accepts.
 pub(super) fn binary(
     accept: Accept,
+    pieces: Vec<Bytes>,
+    said: Vec<(&'static str, String)>,
+    reservation: Arc<Reservation>,
+) -> Response {
+    bytes(accept.media_type(), pieces, said, reservation)
+}
+
+/// A response with a binary body and what is said beside it. It has its memory until it is sent.
+pub(super) fn bytes(
+    media_type: &'static str,
     pieces: Vec<Bytes>,
     said: Vec<(&'static str, String)>,
     reservation: Arc<Reservation>,
@@ -84,7 +94,7 @@ pub(super) fn binary(
     });
     let mut response = Body::from_stream(futures_util::stream::iter(pieces)).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(accept.media_type()));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CONTENT_LENGTH, length.into());
     for (name, value) in said {
         // Ours, or checked ids.

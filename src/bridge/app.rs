@@ -8,6 +8,7 @@ use super::Options;
 use super::budget::Budget;
 use super::leases::Leases;
 use super::metrics::Metrics;
+use super::renders::Renders;
 use super::tasks::Tasks;
 use crate::boss::Boss;
 
@@ -16,6 +17,7 @@ pub(super) struct App {
     pub options: Options,
     pub budget: Budget,
     pub tasks: Arc<Tasks>,
+    pub renders: Arc<Renders>,
     pub leases: Leases,
     pub metrics: Metrics,
     pub document: utoipa::openapi::OpenApi,

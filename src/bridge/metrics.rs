@@ -12,9 +12,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::kinds::KindForm;
 use super::rates::Rate;
 use super::tasks::{Entry, Phase};
+use crate::task::Kind;
 
 /// The type of its text.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -123,21 +123,26 @@ impl Metrics {
         }
     }
 
-    pub(super) fn submitted(&self, kind: &dyn KindForm) {
+    pub(super) fn submitted(&self, kind: &Kind) {
         self.submitted_rate.count(Instant::now());
-        self.submitted.get_or_create(&KindLabel { kind: kind.kind().to_string() }).inc();
+        self.submitted.get_or_create(&KindLabel { kind: kind.to_string() }).inc();
     }
 
     /// Counts a task that has its outcome.
     pub(super) fn ended(&self, entry: &Entry) {
         let Phase::Ended(ended) = entry.phase() else { return };
-        self.ended_rate.count(Instant::now());
         let outcome = ended.result.as_ref().map_or_else(|error| error.code(), |_| "ok");
-        self.ended.get_or_create(&OutcomeLabel { kind: entry.birth.kind.kind().to_string(), outcome }).inc();
+        self.ended_as(&entry.birth.kind.kind(), outcome);
         // Said by a worker: a negative one would be a panic.
         if ended.compute_seconds.is_finite() && ended.compute_seconds >= 0.0 {
             self.compute_seconds.inc_by(ended.compute_seconds);
         }
+    }
+
+    /// Counts something that has ended so.
+    pub(super) fn ended_as(&self, kind: &Kind, outcome: &'static str) {
+        self.ended_rate.count(Instant::now());
+        self.ended.get_or_create(&OutcomeLabel { kind: kind.to_string(), outcome }).inc();
     }
 
     /// Tasks submitted and ended a second, in the last minute.

@@ -17,6 +17,7 @@ mod metrics;
 mod patient;
 mod problem;
 mod rates;
+mod renders;
 mod server;
 mod spool;
 mod tasks;
@@ -41,6 +42,7 @@ use budget::Budget;
 pub use guard::Tokens;
 use leases::Leases;
 use metrics::Metrics;
+use renders::Renders;
 use server::Bounds;
 use spool::{Found, Spool};
 use tasks::{KeepFor, Tasks};
@@ -150,16 +152,19 @@ impl Bridge {
         let keep = KeepFor { unread: options.result_ttl, read: options.read_again };
         let tasks = Tasks::new(boss.clone(), spool, budget.clone(), metrics.clone(), keep, stop.clone());
         let tasks = Arc::new(tasks);
+        let (ttl, stopped) = (options.result_ttl, stop.clone());
+        let renders = Arc::new(Renders::new(boss.clone(), budget.clone(), metrics.clone(), ttl, stopped));
         tasks.recover(found);
         let background = [tokio::spawn(tasks.clone().dispatch()), tokio::spawn(tasks.clone().sweep())];
         let background = background.map(AbortOnDropHandle::new);
-        let ending = tasks.clone();
+        let (ending, pictures) = (tasks.clone(), renders.clone());
         let leases = Leases::new(launcher, kinds::offers(), leased);
         let (open, guarded, mut document) = api::calls();
         if options.tokens.is_some() {
             api::wants_token(&mut document);
         }
-        let app = App { boss: boss.clone(), options, budget, tasks, leases, metrics, document, stop: stop.clone() };
+        let (boss_, stopped) = (boss.clone(), stop.clone());
+        let app = App { boss: boss_, options, budget, tasks, renders, leases, metrics, document, stop: stopped };
         let app = Arc::new(app);
         let service = api::service(app.clone(), open, guarded);
         let hand_back = async {
@@ -173,6 +178,8 @@ impl Bridge {
             running.abort();
             let _ = running.await;
         }
+        // While there is a boss to say to the workers that their tiles are called off.
+        pictures.settled().await;
         boss.close().await;
         ending.settled().await;
     }

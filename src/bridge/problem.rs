@@ -117,6 +117,11 @@ impl Problem {
         Problem { field: Some(shortened(field.into().into(), FIELD_BYTES_MAX).into()), ..self }
     }
 
+    /// The same in other words.
+    pub(super) fn saying(self, detail: String) -> Self {
+        Problem { detail: shortened(detail, DETAIL_BYTES_MAX), ..self }
+    }
+
     pub(super) fn of(self, task: TaskId) -> Self {
         Problem { task: Some(task.to_string().into()), ..self }
     }

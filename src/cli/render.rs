@@ -1,14 +1,13 @@
 //! The options of `boss render`.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use super::PriorityArg;
 use crate::boss::Submit;
-use crate::command::render::{Curve, Input, Tone};
+use crate::command::render::{Curve, Input, Setting, Size, Sky, Tone};
 
 /// `boss render`.
 #[derive(Debug, Args)]
@@ -66,13 +65,15 @@ impl RenderArgs {
         Input {
             scene: self.scene.clone(),
             output: self.output.clone(),
-            size: (self.size.width, self.size.height),
-            samples: self.spp,
-            seed: self.seed,
-            tile: self.tile,
-            depth: self.depth,
-            camera: self.camera,
-            sky: self.sky.map(|sky| sky.0),
+            setting: Setting {
+                size: self.size,
+                samples: self.spp,
+                seed: self.seed,
+                tile: self.tile,
+                depth: self.depth,
+                camera: self.camera,
+                sky: self.sky,
+            },
             tone: Tone { exposure: self.exposure, curve: self.tone.curve() },
             preview: self.preview,
             resume: self.resume,
@@ -82,42 +83,6 @@ impl RenderArgs {
     /// How each tile is sent.
     pub fn submit(&self) -> Submit {
         Submit { priority: self.priority.level(), ..Submit::default() }
-    }
-}
-
-/// `--size`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    width: u32,
-    height: u32,
-}
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let sides =
-            text.split_once(['x', 'X']).and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-        let (width, height) = sides.ok_or("a size is WIDTHxHEIGHT in pixels, such as 1280x720")?;
-        Ok(Size { width, height })
-    }
-}
-
-/// `--sky`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sky([f32; 3]);
-
-impl FromStr for Sky {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let numbers: Result<Vec<f32>, _> = text.split(',').map(|number| number.trim().parse::<f32>()).collect();
-        let numbers = numbers.ok().filter(|numbers| numbers.iter().all(|number| number.is_finite() && *number >= 0.0));
-        match numbers.as_deref() {
-            Some([grey]) => Ok(Sky([*grey; 3])),
-            Some([red, green, blue]) => Ok(Sky([*red, *green, *blue])),
-            _ => Err("a sky is one number or three, R,G,B, none of them below 0".to_owned()),
-        }
     }
 }
 
@@ -135,24 +100,6 @@ impl ToneArg {
         match self {
             ToneArg::None => Curve::None,
             ToneArg::Filmic => Curve::Filmic,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_skies_are_read_or_refused() {
-        assert_eq!("1280x720".parse(), Ok(Size { width: 1280, height: 720 }));
-        for wrong in ["", "1280", "x", "1280x", "-1x5", "1280 x 720", "1.5x2"] {
-            assert!(wrong.parse::<Size>().is_err(), "{wrong:?}");
-        }
-        assert_eq!("0.5".parse(), Ok(Sky([0.5; 3])));
-        assert_eq!("0.5, 0,1e3".parse(), Ok(Sky([0.5, 0.0, 1000.0])));
-        for wrong in ["", "1,2", "1,2,3,4", "-1", "nan", "inf", "white"] {
-            assert!(wrong.parse::<Sky>().is_err(), "{wrong:?}");
         }
     }
 }

@@ -15,13 +15,12 @@ use super::hint::Hints;
 use crate::boss::{Boss, Submit};
 use crate::files::picture::{self, Format};
 use crate::files::{self};
+pub use crate::render::setting::{Setting, Size, Sky};
 pub use crate::render::tone::{Curve, Tone};
-use crate::render::{Failed, Render, Report, Request};
+use crate::render::{Failed, Render, Report};
 use crate::task::Task;
-use crate::tasks::render::load::{self, Loaded};
-use crate::tasks::render::scene::{Scene, Surfaces};
-use crate::tasks::render::trace::View;
-use crate::tasks::render::{EncodedScene, TileTask};
+use crate::tasks::render::TileTask;
+use crate::tasks::render::load;
 
 /// Nothing came for so long: look whether anybody works at all.
 const HINT_AFTER: Duration = Duration::from_secs(2);
@@ -39,20 +38,8 @@ pub struct Input {
     pub scene: PathBuf,
     /// Where the picture goes.
     pub output: PathBuf,
-    /// Width and height in pixels.
-    pub size: (u32, u32),
-    /// Of each pixel.
-    pub samples: u32,
-    /// Of the random numbers.
-    pub seed: u64,
-    /// Pixels across and down a tile.
-    pub tile: u32,
-    /// Bounces.
-    pub depth: u32,
-    /// Which of the scene's cameras.
-    pub camera: usize,
-    /// In place of the scene's own.
-    pub sky: Option<[f32; 3]>,
+    /// What is to be made of it.
+    pub setting: Setting,
     /// How a PNG shows it.
     pub tone: Tone,
     /// Write it as it comes.
@@ -75,7 +62,7 @@ struct Output {
     path: PathBuf,
     format: Format,
     tone: Tone,
-    size: (u32, u32),
+    size: Size,
 }
 
 impl Input {
@@ -85,31 +72,13 @@ impl Input {
     /// What is wrong with which file.
     pub fn load(self) -> Result<Job, String> {
         let format = picture::check(&self.output).map_err(|error| error.to_string())?;
-        let Loaded { mut scene, cameras, warnings } = load::file(&self.scene).map_err(|error| error.to_string())?;
-        let mut notes: Vec<String> =
-            warnings.into_iter().map(|warning| format!("{}: {warning}", self.scene.display())).collect();
-        if let Some(sky) = self.sky {
-            scene.environment = sky;
-        } else if is_dark(&scene) {
-            scene.environment = [1.0; 3];
-            notes.push("nothing in the scene gives light, so a white sky does; --sky 0 for none".to_owned());
-        }
-        let camera = match cameras.get(self.camera) {
-            Some(camera) => *camera,
-            None if cameras.is_empty() && self.camera == 0 => load::framing(&scene),
-            None => {
-                return Err(format!(
-                    "{}: it has {} cameras; --camera I counts from 0",
-                    self.scene.display(),
-                    cameras.len()
-                ));
-            }
-        };
-        let (width, height) = self.size;
-        let view = View { camera, width, height, seed: self.seed, depth: self.depth, roulette: true };
-        let request = Request { scene: EncodedScene::new(&scene), view, samples: self.samples, tile: self.tile };
+        self.setting.check().map_err(|wrong| format!("--{}: {wrong}", wrong.name))?;
+        let in_scene = |text: &dyn fmt::Display| format!("{}: {text}", self.scene.display());
+        let loaded = load::file(&self.scene).map_err(|error| error.to_string())?;
+        let (request, notes) = self.setting.request(loaded).map_err(|wrong| in_scene(&wrong))?;
+        let mut notes: Vec<String> = notes.iter().map(|note| in_scene(note)).collect();
         let render = Arc::new(Render::new(request).map_err(|error| error.to_string())?);
-        let output = Output { path: self.output, format, tone: self.tone, size: self.size };
+        let output = Output { path: self.output, format, tone: self.tone, size: self.setting.size };
         let partial = output.partial();
         match (std::fs::read(&partial), self.resume) {
             (Ok(bytes), true) => {
@@ -129,16 +98,6 @@ impl Input {
     }
 }
 
-/// Whether a picture of it would be black.
-fn is_dark(scene: &Scene) -> bool {
-    let dark = |color: &[f32; 3]| color.iter().all(|c| *c == 0.0);
-    let surfaces = match &scene.surfaces {
-        Surfaces::Physical(materials) => materials.iter().all(|material| dark(&material.emission)),
-        Surfaces::Phong(materials) => materials.iter().all(|material| dark(&material.ambient)),
-    };
-    surfaces && scene.lights.is_empty() && dark(&scene.environment)
-}
-
 impl Output {
     fn beside(&self, extension: &str) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
@@ -156,13 +115,13 @@ impl Output {
     }
 
     fn write_png(&self, path: &Path, means: &[f32]) -> Result<(), files::Error> {
-        picture::write_png(path, self.size.0, self.size.1, &self.tone.bytes(means))
+        picture::write_png(path, self.size.width, self.size.height, &self.tone.bytes(means))
     }
 
     fn write(&self, means: &[f32]) -> Result<(), files::Error> {
         match self.format {
             Format::Png => self.write_png(&self.path, means),
-            Format::Exr => picture::write_exr(&self.path, self.size.0, self.size.1, means),
+            Format::Exr => picture::write_exr(&self.path, self.size.width, self.size.height, means),
         }
     }
 }
@@ -327,7 +286,8 @@ impl<'a> Show<'a> {
             self.bar.set_position((progress.samples + running as u64).min(progress.samples_all));
             let workers = self.boss.nodes().len();
             let plural = if workers == 1 { "" } else { "s" };
-            self.bar.set_message(format!("{}/{} tiles, {workers} worker{plural}", progress.pieces, progress.pieces_all));
+            self.bar
+                .set_message(format!("{}/{} tiles, {workers} worker{plural}", progress.pieces, progress.pieces_all));
             if progress.pieces != last {
                 (last, since) = (progress.pieces, Instant::now());
             } else if since.elapsed() >= HINT_AFTER {

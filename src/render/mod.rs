@@ -9,6 +9,7 @@ mod partial;
 mod plan;
 mod report;
 mod run;
+pub mod setting;
 pub mod tone;
 
 use std::collections::BTreeMap;
@@ -23,13 +24,7 @@ pub use run::Failed;
 
 use crate::task::{TaskError, WorkerRef};
 use crate::tasks::render::trace::{Tile, View};
-use crate::tasks::render::{DEPTH_MAX, EncodedScene, Rendered, SAMPLES_MAX, SIDE_MAX};
-
-/// The largest picture: its sums take 24 bytes a pixel, 1.5 GiB.
-const PIXELS_MAX: u64 = 1 << 26;
-
-/// The smallest tile of a large picture is bounded by how many there may be.
-const PIECES_MAX: u64 = 1 << 22;
+use crate::tasks::render::{EncodedScene, Rendered};
 
 /// A picture to be made.
 #[derive(Clone, Debug)]
@@ -46,25 +41,9 @@ pub struct Request {
 
 impl Request {
     fn check(&self) -> Result<(), TaskError> {
-        let View { width, height, .. } = self.view;
-        let sides = 1..=SIDE_MAX;
-        let pixels = u64::from(width) * u64::from(height);
-        let wrong = match () {
-            () if !sides.contains(&width) || !sides.contains(&height) || pixels > PIXELS_MAX => {
-                format!(
-                    "a picture of {width}x{height}: a side is 1 to {SIDE_MAX} pixels, and all are at most {PIXELS_MAX}"
-                )
-            }
-            () if !(1..=SAMPLES_MAX).contains(&self.samples) => {
-                format!("{} samples a pixel; they are 1 to {SAMPLES_MAX}", self.samples)
-            }
-            () if !(1..=1024).contains(&self.tile) => format!("tiles of {} pixels; they are 1 to 1024", self.tile),
-            () if !(1..=DEPTH_MAX).contains(&self.view.depth) => {
-                format!("{} bounces; they are 1 to {DEPTH_MAX}", self.view.depth)
-            }
-            () => return Ok(()),
-        };
-        Err(TaskError::Invalid(wrong))
+        let View { width, height, depth, .. } = self.view;
+        let checked = setting::check(width, height, self.samples, self.tile, depth);
+        checked.map_err(|wrong| TaskError::Invalid(wrong.to_string()))
     }
 
     fn settings(&self) -> BTreeMap<String, String> {
@@ -129,11 +108,7 @@ impl Render {
     pub fn new(request: Request) -> Result<Self, TaskError> {
         request.check()?;
         let View { width, height, .. } = request.view;
-        let tiles = u64::from(width.div_ceil(request.tile)) * u64::from(height.div_ceil(request.tile));
-        let plan = match tiles {
-            0..=PIECES_MAX => Plan::new(width, height, request.tile, request.samples),
-            _ => return Err(TaskError::Invalid(format!("{tiles} tiles; at most {PIECES_MAX}: take larger ones"))),
-        };
+        let plan = Plan::new(width, height, request.tile, request.samples);
         let state = State {
             canvas: Canvas::new(width, height, &plan),
             started: None,

@@ -67,6 +67,17 @@ impl Plan {
     }
 }
 
+/// How many pieces such a plan would have.
+pub(super) fn count(width: u32, height: u32, side: u32, samples: u32) -> u64 {
+    let tiles = u64::from(width.div_ceil(side)) * u64::from(height.div_ceil(side));
+    tiles.saturating_mul(passes_count(samples))
+}
+
+/// How often each tile is asked for.
+pub(super) fn passes_count(samples: u32) -> u64 {
+    passes(samples).len() as u64
+}
+
 fn passes(samples: u32) -> Vec<Range<u32>> {
     let mut passes = Vec::new();
     let mut start = 0;
@@ -124,6 +135,7 @@ mod tests {
             prop_assert!(seen.iter().all(|count| *count == 1));
             let pieces = plan.pieces();
             prop_assert_eq!(pieces.len(), plan.len());
+            prop_assert_eq!(count(width, height, side, samples), plan.len() as u64);
             let different: HashSet<_> = pieces.iter().map(|piece| (piece.tile, piece.pass)).collect();
             prop_assert_eq!(different.len(), plan.len());
             let all: u64 = pieces.iter().map(|piece| plan.samples(piece)).sum();

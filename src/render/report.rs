@@ -3,13 +3,14 @@
 use std::fmt;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::plan::Plan;
 use super::{Request, State};
 use crate::task::WorkerRef;
 
 /// The summary of a picture; its fields are the object that `--json` prints.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct Report {
     /// Pixels across.
     pub width: u32,
@@ -44,7 +45,7 @@ pub struct Report {
 }
 
 /// One worker's share.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct WorkerShare {
     /// Its id.
     pub id: String,

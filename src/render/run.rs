@@ -17,7 +17,7 @@ use crate::tasks::render::{Rendered, TileTask};
 /// Pieces on their way: so many for each slot of the pool, and at least so many. Workers that come late find some, and one
 /// that goes takes few with it.
 const PER_SLOT: u64 = 4;
-const AT_LEAST: u64 = 64;
+pub(super) const AT_LEAST: u64 = 64;
 
 /// Between looks at who is late.
 const LOOK: Duration = Duration::from_millis(100);

@@ -15,7 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // `task` for the errors of matrices.
     ("files", &["tasks", "task"]),
     // Not the broker: only what it says is wrong.
-    ("bridge", &["boss", "worker", "tasks", "files", "task", "directory", "broker"]),
+    ("bridge", &["boss", "render", "worker", "tasks", "files", "task", "directory", "broker"]),
     ("render", &["boss", "tasks", "task"]),
     ("command", &["boss", "render", "tasks", "files", "task", "directory", "broker"]),
     // Only `bin/` imports these two, which is why they are in nobody's list.

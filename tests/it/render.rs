@@ -113,9 +113,9 @@ async fn any_number_of_workers_is_one_picture(on: Place) {
 }
 
 /// Renders as the real one, and does something else first.
-struct Odd<F> {
-    before: F,
-    change: fn(Blob) -> Blob,
+pub(crate) struct Odd<F> {
+    pub(crate) before: F,
+    pub(crate) change: fn(Blob) -> Blob,
 }
 
 impl<F: Fn(&Watch) -> Result<(), TaskError> + Send + Sync + 'static> Handler for Odd<F> {

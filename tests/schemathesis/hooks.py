@@ -17,7 +17,7 @@ def shortened(value):
 def before_call(context, case, kwargs):
     if case.path == "/v1/solve" and isinstance(case.query, dict) and isinstance(case.query.get("wait"), (int, float, str)):
         case.query["wait"] = shortened(case.query["wait"])
-    if case.path.startswith("/v1/tasks/") and isinstance(case.query, dict) and "wait" in case.query:
+    if case.path.startswith(("/v1/tasks/", "/v1/render/")) and isinstance(case.query, dict) and "wait" in case.query:
         case.query["wait"] = shortened(case.query["wait"])
     if case.path == "/v1/leases" and isinstance(case.body, dict):
         wait = case.body.get("wait", SHORT)

@@ -67,6 +67,17 @@ pub(super) enum NoResult {
     Busy(Problem),
 }
 
+/// The answer takes memory.
+#[derive(IntoResponses)]
+pub(super) enum NoRoom {
+    /// It takes more memory than the bridge has
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(Problem),
+    /// There is no room at the moment: ask again after `Retry-After` seconds
+    #[response(status = 503, content_type = "application/problem+json")]
+    Busy(Problem),
+}
+
 /// What a task may fail with.
 #[derive(IntoResponses)]
 pub(super) enum TaskFailed {
@@ -96,6 +107,14 @@ pub(super) enum Denied {
 #[derive(IntoResponses)]
 pub(super) enum Missing {
     /// There is no such task: it was never here, or its result was read or has expired
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Problem),
+}
+
+/// There is no such picture.
+#[derive(IntoResponses)]
+pub(super) enum NoPicture {
+    /// There is no such picture: it was never here, was deleted or has expired, or the bridge was restarted
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(Problem),
 }

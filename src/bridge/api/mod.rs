@@ -8,6 +8,7 @@ mod docs;
 mod health;
 mod leases;
 mod queues;
+mod render;
 mod solve;
 mod tasks;
 mod workers;
@@ -62,11 +63,12 @@ const ANSWERED: [&str; 13] = [
 #[openapi(
     info(
         title = "Rabbitry",
-        description = "Dense systems A X = B solved on a pool of workers, over HTTP.",
+        description = "Dense systems A X = B solved, and pictures rendered, on a pool of workers, over HTTP.",
         license(name = "MIT OR Apache-2.0"),
     ),
     tags(
         (name = "tasks", description = "Submit, wait, read, cancel"),
+        (name = "render", description = "Scenes in, pictures out"),
         (name = "workers", description = "Who computes"),
         (name = "leases", description = "Bring a worker in another language"),
         (name = "health", description = "How the bridge is"),
@@ -85,6 +87,10 @@ pub(super) fn calls() -> (Router<Shared>, Router<Shared>, utoipa::openapi::OpenA
         .routes(routes!(tasks::submit, tasks::recent))
         .routes(routes!(tasks::look, tasks::cancel))
         .routes(routes!(tasks::events))
+        .routes(routes!(render::submit))
+        .routes(routes!(render::look, render::cancel))
+        .routes(routes!(render::image))
+        .routes(routes!(render::events))
         .routes(routes!(workers::workers))
         .routes(routes!(leases::lease))
         .routes(routes!(leases::renew, leases::give_back))

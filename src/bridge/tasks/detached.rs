@@ -51,7 +51,7 @@ impl Tasks {
         self.spool.put(record, encoded.blob.payload).await.map_err(|error| problem(&error))?;
         drop(reservation);
         let entry = self.table().enter(birth, Phase::Waiting, Kept::Yes);
-        self.metrics.submitted(kind);
+        self.metrics.submitted(&kind.kind());
         self.waiting.notify_one();
         Ok((entry, false))
     }

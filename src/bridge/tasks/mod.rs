@@ -98,7 +98,7 @@ impl Tasks {
         let room = self.boss.reserve(encoded.blob.payload_bytes(), encoded.answer_bytes).await;
         let ticket = room.submit_encoded(id, &kind.kind(), encoded.clone(), how);
         let entry = self.table().enter(birth, Phase::Sent(ticket.handle()), Kept::Not(Some(encoded)));
-        self.metrics.submitted(kind);
+        self.metrics.submitted(&kind.kind());
         self.attending.spawn(self.clone().attend(entry.clone(), ticket, reservation));
         entry
     }

@@ -58,6 +58,7 @@ async fn without_its_token_nobody_gets_anything_but_health_and_the_document() {
     let asks = [
         Ask::json("/v1/solve", &small()),
         Ask::json("/v1/tasks?kind=solve", &small()),
+        Ask::post("/v1/render", "text/plain", "sphere 0 0 0 1"),
         Ask::get("/v1/tasks"),
         Ask::get("/v1/tasks/00112233445566778899aabbccddeeff"),
         Ask::get("/v1/tasks/00112233445566778899aabbccddeeff/events"),

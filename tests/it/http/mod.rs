@@ -7,6 +7,7 @@ mod document;
 mod faults;
 mod hostile;
 mod random;
+mod render;
 mod restart;
 mod solving;
 mod waiting;

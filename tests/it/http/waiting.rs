@@ -16,13 +16,13 @@ use crate::pool::{Place, on_both, soon};
 on_both!(two_hundred_polls_of_one_task_are_answered_at_once, events_tell_every_state_and_end);
 
 /// The states of a task as its events tell them.
-struct Events {
+pub(super) struct Events {
     body: hyper::body::Incoming,
     heard: Vec<u8>,
 }
 
 impl Events {
-    async fn of(site: &Site, url: &str) -> Self {
+    pub(super) async fn of(site: &Site, url: &str) -> Self {
         let stream = TcpStream::connect(site.address()).await.expect("connected");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1");
@@ -36,7 +36,7 @@ impl Events {
     }
 
     /// The next event's data; `None` at the end.
-    async fn next(&mut self) -> Option<Value> {
+    pub(super) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.heard.windows(2).position(|bytes| bytes == b"\n\n") {
                 let event: Vec<u8> = self.heard.drain(..end + 2).collect();

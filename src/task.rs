@@ -225,7 +225,7 @@ pub struct Plan {
 }
 
 /// A payload that many tasks have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Shared {
     /// Its name. The worker checks that the payload has it.
     pub hash: ContentHash,

@@ -1,7 +1,7 @@
 //! `boss render`: a scene in, a picture and a report out.
 
 use std::fmt;
-use std::io::{ErrorKind, IsTerminal};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::exit;
 use super::hint::Hints;
 use crate::boss::{Boss, Submit};
+use crate::files;
 use crate::files::picture::{self, Format};
-use crate::files::{self};
 pub use crate::render::setting::{Setting, Size, Sky};
 pub use crate::render::tone::{Curve, Tone};
 use crate::render::{Failed, Render, Report};
@@ -53,6 +53,8 @@ pub struct Job {
     render: Arc<Render>,
     output: Output,
     preview: bool,
+    /// It goes on with the file of an earlier run, which nobody needs once it is whole.
+    resume: bool,
     notes: Vec<String>,
 }
 
@@ -79,22 +81,24 @@ impl Input {
         let mut notes: Vec<String> = notes.iter().map(|note| in_scene(note)).collect();
         let render = Arc::new(Render::new(request).map_err(|error| error.to_string())?);
         let output = Output { path: self.output, format, tone: self.tone, size: self.setting.size };
-        let partial = output.partial();
-        match (std::fs::read(&partial), self.resume) {
-            (Ok(bytes), true) => {
-                render
-                    .resume(&bytes)
-                    .map_err(|reason| format!("{}: {reason}; without --resume it begins anew", partial.display()))?;
-            }
-            (Ok(_), false) => notes
-                .push(format!("{} of an interrupted run is left alone; --resume goes on with it", partial.display())),
-            (Err(error), true) if error.kind() == ErrorKind::NotFound => {
-                notes.push(format!("there is no {} to resume, so this begins anew", partial.display()));
-            }
-            (Err(error), true) => return Err(format!("{}: can't be read: {error}", partial.display())),
-            (Err(_), false) => {}
+        notes.extend(if self.resume { resume(&render, &output.partial())? } else { output.left_behind() });
+        Ok(Job { render, output, preview: self.preview, resume: self.resume, notes })
+    }
+}
+
+/// Goes on with what is in this file, if it is there.
+fn resume(render: &Render, partial: &Path) -> Result<Option<String>, String> {
+    let name = partial.display();
+    match std::fs::read(partial) {
+        Ok(bytes) => {
+            let resumed = render.resume(&bytes);
+            resumed.map_err(|reason| format!("{name}: {reason}; without --resume it begins anew"))?;
+            Ok(None)
         }
-        Ok(Job { render, output, preview: self.preview, notes })
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Ok(Some(format!("there is no {name} to resume, so this begins anew")))
+        }
+        Err(error) => Err(format!("{name}: can't be read: {error}")),
     }
 }
 
@@ -107,6 +111,18 @@ impl Output {
 
     fn partial(&self) -> PathBuf {
         self.beside(".partial")
+    }
+
+    /// What an earlier run has left, and this one does not go on with.
+    fn left_behind(&self) -> Option<String> {
+        let partial = self.partial();
+        partial.exists().then(|| {
+            format!(
+                "{} of an interrupted run is there, and --resume goes on with it; this run replaces it if it is \
+                 interrupted, too",
+                partial.display()
+            )
+        })
     }
 
     /// Where a preview goes: to the picture's own place, if it is one to be looked at.
@@ -143,9 +159,10 @@ struct Printed {
 
 /// Renders, writes the picture, prints the report, and gives the exit code.
 pub async fn run(boss: &Boss, job: Job, how: Submit, json: bool, stop: &CancellationToken) -> u8 {
-    let Job { render, output, preview, notes } = job;
+    let Job { render, output, preview, resume, notes } = job;
     let show = Show::new(boss, render.clone(), notes);
-    let preview = preview.then(|| Preview { render: render.clone(), output: output.clone() });
+    let writing = Arc::new(tokio::sync::Mutex::new(()));
+    let preview = preview.then(|| Preview { render: render.clone(), output: output.clone(), writing: writing.clone() });
     let ended = {
         let say = |text: &str| show.say(text);
         let made = render.run(boss, how, stop, &say);
@@ -157,7 +174,10 @@ pub async fn run(boss: &Boss, job: Job, how: Submit, json: bool, stop: &Cancella
         }
     };
     show.bar.finish_and_clear();
-    let (written, error) = finish(&render, &output, ended, stop);
+    // A preview that is being written would take the place of the picture.
+    let last_preview = writing.lock().await;
+    let (written, error) = finish(&render, &output, ended, stop, resume);
+    drop(last_preview);
     if let Some(error) = &error {
         eprintln!("boss: {error}");
     }
@@ -186,13 +206,16 @@ fn finish(
     output: &Output,
     ended: Result<(), Failed>,
     stop: &CancellationToken,
+    resumed: bool,
 ) -> (bool, Option<String>) {
     let partial = output.partial();
     let error = match ended {
         Ok(()) if render.is_complete() => match output.write(&render.means()) {
             Ok(()) => {
-                // Often there is none.
-                let _ = std::fs::remove_file(&partial);
+                if resumed {
+                    // There may have been none.
+                    let _ = std::fs::remove_file(&partial);
+                }
                 return (true, None);
             }
             Err(error) => error.to_string(),
@@ -204,7 +227,6 @@ fn finish(
     if render.progress().pieces == 0 {
         return (false, Some(error));
     }
-    use std::io::Write;
     let bytes = render.partial();
     let kept = match files::replace(&partial, |file| file.write_all(&bytes)) {
         Ok(()) => format!("what is done is in {}, and --resume goes on with it", partial.display()),
@@ -217,11 +239,13 @@ fn finish(
 struct Preview {
     render: Arc<Render>,
     output: Output,
+    /// Held while it is written, which goes on when nobody waits for it any more.
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Preview {
     async fn go_on(preview: Option<Self>) -> Result<(), Failed> {
-        let Some(Preview { render, output }) = preview else { return std::future::pending().await };
+        let Some(Preview { render, output, writing }) = preview else { return std::future::pending().await };
         let mut shown = 0;
         loop {
             tokio::time::sleep(PREVIEW).await;
@@ -231,8 +255,12 @@ impl Preview {
             }
             shown = pieces;
             let (render, output) = (render.clone(), output.clone());
-            let written =
-                tokio::task::spawn_blocking(move || output.write_png(&output.preview(), &render.means())).await;
+            let turn = writing.clone().lock_owned().await;
+            let write = move || {
+                let _turn = turn;
+                output.write_png(&output.preview(), &render.means())
+            };
+            let written = tokio::task::spawn_blocking(write).await;
             if let Ok(Err(error)) = written {
                 tracing::warn!(%error, "no preview");
             }

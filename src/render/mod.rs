@@ -204,7 +204,7 @@ impl Render {
         let taken = state.canvas.take(&self.plan, piece, sums);
         let share = state.workers.entry(by.id.clone()).or_insert_with(|| WorkerShare::of(by));
         share.compute_seconds += compute_seconds;
-        state.rays += rays;
+        state.rays = state.rays.saturating_add(rays);
         match taken {
             Taken::New => {
                 let samples = self.plan.samples(piece);

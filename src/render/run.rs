@@ -3,9 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::Render;
@@ -46,6 +46,15 @@ struct Flights {
 struct Open {
     since: Instant,
     handles: Vec<Handle>,
+    /// One of them has failed: the other is the last.
+    failed: bool,
+}
+
+impl Flights {
+    /// Those on their way that are not late: who stands still with some does not keep the others from being sent.
+    fn in_time(&self, late: Duration) -> u64 {
+        self.open.values().filter(|open| open.since.elapsed() <= late).count() as u64
+    }
 }
 
 impl Render {
@@ -83,8 +92,7 @@ impl Render {
     ) -> Result<(), Failed> {
         let mut missing = VecDeque::from(self.missing());
         while !missing.is_empty() || !self.is_complete() {
-            let in_flight = flights.outcomes.len() as u64;
-            let has_room = in_flight < AT_LEAST.max(boss.slots() * PER_SLOT);
+            let has_room = flights.in_time(self.late_after()) < AT_LEAST.max(boss.slots() * PER_SLOT);
             let answer_bytes = missing.front().map_or(0, |piece| self.answer_bytes(piece));
             tokio::select! {
                 biased;
@@ -95,9 +103,14 @@ impl Render {
                         self.send(room, how, flights, piece)?;
                     }
                 }
-                () = tokio::time::sleep(LOOK), if missing.is_empty() => {
+                () = tokio::time::sleep(LOOK) => {
+                    if !missing.is_empty() {
+                        continue;
+                    }
                     for piece in self.late(flights, boss.slots()) {
-                        let room = boss.reserve(0, self.answer_bytes(&piece)).await;
+                        // Not worth waiting for.
+                        let room = boss.reserve(0, self.answer_bytes(&piece)).now_or_never();
+                        let Some(room) = room else { break };
                         self.send(room, how, flights, piece)?;
                     }
                 }
@@ -114,7 +127,7 @@ impl Render {
             samples: self.plan.passes[piece.pass].clone(),
         };
         let ticket = room.submit(task, how).map_err(|error| Failed { tile: piece.tile, error })?;
-        let fresh = || Open { since: Instant::now(), handles: Vec::new() };
+        let fresh = || Open { since: Instant::now(), handles: Vec::new(), failed: false };
         flights.open.entry((piece.tile, piece.pass)).or_insert_with(fresh).handles.push(ticket.handle());
         flights.outcomes.push(Box::pin(async move { (piece, ticket.outcome().await) }));
         Ok(())
@@ -128,23 +141,27 @@ impl Render {
         say: &(dyn Fn(&str) + Sync),
     ) -> Result<(), Failed> {
         let key = (piece.tile, piece.pass);
-        match (outcome.result, outcome.worker) {
-            (Ok(rendered), Some(worker)) => {
-                // The double goes on: it is compared, if it comes in time.
+        let rendered = outcome.result.and_then(|rendered| match outcome.worker {
+            Some(worker) => Ok((rendered, worker)),
+            None => Err(TaskError::Invalid("its answer came from nobody".into())),
+        });
+        match rendered {
+            // A double goes on: it is compared, if it comes in time.
+            Ok((rendered, worker)) => {
                 if let Some(remark) = self.take(piece, rendered, &worker, outcome.compute_seconds) {
                     say(&remark);
                 }
             }
-            (Err(error), _) if !self.state().canvas.has(piece) => {
+            Err(error) if !self.state().canvas.has(piece) => {
                 // As long as its double is on its way, nothing is lost.
-                let open = flights.open.get_mut(&key);
-                let others = open.map_or(0, |open| {
+                let others = flights.open.get_mut(&key).map_or(0, |open| {
+                    open.failed = true;
                     open.handles.retain(|handle| handle.id() != outcome.task);
                     open.handles.len()
                 });
                 return if others > 0 { Ok(()) } else { Err(Failed { tile: piece.tile, error }) };
             }
-            _ => {}
+            Err(_) => {}
         }
         if let Some(open) = flights.open.get_mut(&key) {
             open.handles.retain(|handle| handle.id() != outcome.task);
@@ -159,15 +176,13 @@ impl Render {
     /// as many doubles as there are slots at a time. (Not as many as slots seem to be idle: a worker that stands still may
     /// have several pieces that came in one message.)
     fn late(&self, flights: &Flights, slots: u64) -> Vec<Piece> {
+        let late = self.late_after();
         let state = self.state();
-        let made = state.workers.values().map(|share| (share.pieces, share.compute_seconds));
-        let (pieces, seconds) = made.fold((0, 0.0), |(n, sum), (pieces, seconds)| (n + pieces, sum + seconds));
-        if pieces == 0 {
-            return Vec::new();
-        }
-        let late = LATE.max(2 * Duration::from_secs_f64(seconds / pieces as f64));
         let is_late = |(tile, pass): (usize, usize), open: &Open| {
-            open.handles.len() == 1 && open.since.elapsed() > late && !state.canvas.has(&Piece { tile, pass })
+            open.handles.len() == 1
+                && !open.failed
+                && open.since.elapsed() > late
+                && !state.canvas.has(&Piece { tile, pass })
         };
         let alone = flights.open.iter().filter(|(key, open)| is_late(**key, open));
         let mut alone: Vec<_> = alone.map(|((tile, pass), open)| (open.since, *tile, *pass)).collect();
@@ -175,6 +190,18 @@ impl Render {
         let doubled = flights.open.values().filter(|open| open.handles.len() > 1).count();
         let more = usize::try_from(slots).unwrap_or(usize::MAX).saturating_sub(doubled);
         alone.into_iter().take(more).map(|(_, tile, pass)| Piece { tile, pass }).collect()
+    }
+
+    /// When a piece is late: after twice the time that the others took, which nobody knows before the first.
+    fn late_after(&self) -> Duration {
+        let state = self.state();
+        let made = state.workers.values().map(|share| (share.pieces, share.compute_seconds));
+        let (pieces, seconds) = made.fold((0, 0.0), |(n, sum), (pieces, seconds)| (n + pieces, sum + seconds));
+        match pieces {
+            0 => Duration::MAX,
+            // What a worker says of itself may be anything.
+            _ => LATE.max(Duration::try_from_secs_f64(2.0 * seconds / pieces as f64).unwrap_or(Duration::MAX)),
+        }
     }
 
     fn answer_bytes(&self, piece: &Piece) -> u64 {

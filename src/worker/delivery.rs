@@ -281,7 +281,7 @@ impl Way<'_> {
                 let kind = first.handler.kind();
                 let entered = worker.shared.enter(kind.as_str(), shared, needed, &worker.memory).await;
                 let (lease, memory) = entered.map_err(Missing::Failed)?;
-                let in_use = lease.prepared(self.prepare(jobs, &first.handler, shared)).await?;
+                let in_use = lease.prepared(self.prepare(jobs, &first.handler, shared, lease.room())).await?;
                 let payloads = jobs.iter().map(|runnable| Some(runnable.job.payload.clone().unwrap_or_default()));
                 (payloads.collect(), (memory, Some(in_use)), None)
             }
@@ -310,6 +310,7 @@ impl Way<'_> {
         jobs: &[Runnable],
         handler: &Arc<dyn Handler>,
         shared: Shared,
+        room: Arc<OwnedSemaphorePermit>,
     ) -> Result<Prepared, Missing> {
         let worker = &self.session.worker;
         let mut payload = None;
@@ -323,7 +324,8 @@ impl Way<'_> {
         let slot = worker.slots.clone().acquire_owned().await.map_err(|_| Missing::Stalled)?;
         let handler = handler.clone();
         let prepare = move || {
-            let _slot = slot;
+            // It goes on if nobody waits for it any more.
+            let _held = (slot, room);
             if ContentHash::of(&payload) != shared.hash {
                 return Err(TaskError::Invalid(format!("the payload is not the one of hash {}", shared.hash)));
             }

@@ -1,5 +1,6 @@
 //! Takes deliveries from the work queues: as many as the prefetch allows, or one by one.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -62,8 +63,11 @@ async fn all(session: &Arc<Session>, sources: &mut [Source], running: &TaskTrack
             // As far as the queue for a slot at once: tasks that begin at the same time are run in any order, and what
             // the broker gave first, by priority, is to be computed first.
             let mut way = Box::pin(delivery::process(session.clone(), delivery));
-            if (&mut way).now_or_never().is_none() {
-                running.spawn(way);
+            // A defect in one is not the end of the others.
+            match catch_unwind(AssertUnwindSafe(|| (&mut way).now_or_never())) {
+                Ok(None) => drop(running.spawn(way)),
+                Ok(Some(())) => {}
+                Err(_) => tracing::error!("a delivery met a defect of this program; it goes back to its queue"),
             }
         }
     };

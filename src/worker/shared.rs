@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 use super::memory::Memory;
-use crate::task::{ContentHash, Plan, Prepared, Shared, TaskError};
+use crate::task::{Plan, Prepared, Shared, TaskError};
 
-/// A payload, as one kind prepares it.
-type Key = (String, ContentHash);
+/// A payload, as one kind prepares it. Its size is part of the name: who claims another waits for another.
+type Key = (String, Shared);
 
 /// The shared payloads of a worker.
 pub(super) struct SharedPayloads {
@@ -61,15 +61,22 @@ pub(super) struct Lease {
 pub(super) struct InUse {
     /// What the handler has made of it.
     pub(super) prepared: Prepared,
+    /// Nobody forgets it meanwhile.
+    _entry: Arc<Entry>,
     _room: Arc<OwnedSemaphorePermit>,
 }
 
 impl Lease {
+    /// Its memory, for whoever may go on with it when the lease has ended.
+    pub(super) fn room(&self) -> Arc<OwnedSemaphorePermit> {
+        self.room.clone()
+    }
+
     /// What the handler has made of the payload. `prepare` is polled if nobody has made it before; while it goes on, others wait,
     /// and if it fails or is given up, the next of them begins anew.
     pub(super) async fn prepared<E>(&self, prepare: impl Future<Output = Result<Prepared, E>>) -> Result<InUse, E> {
         let prepared = self.entry.prepared.get_or_try_init(|| prepare).await?.clone();
-        Ok(InUse { prepared, _room: self.room.clone() })
+        Ok(InUse { prepared, _entry: self.entry.clone(), _room: self.room.clone() })
     }
 }
 
@@ -87,7 +94,7 @@ impl SharedPayloads {
         plan: Plan,
         memory: &Memory,
     ) -> Result<(Lease, OwnedSemaphorePermit), TaskError> {
-        let entry = self.entry((kind.to_owned(), shared.hash));
+        let entry = self.entry((kind.to_owned(), shared));
         loop {
             if entry.room().strong_count() > 0 {
                 let memory = memory.reserve(plan.memory_bytes).await?;
@@ -103,6 +110,8 @@ impl SharedPayloads {
                 continue;
             }
             let (room, memory) = memory.reserve_two(shared.memory_bytes, plan.memory_bytes).await?;
+            // Those that had this memory before may be idle now. Ours is not: we hold it.
+            self.trim();
             let room = Arc::new(room);
             *entry.room() = Arc::downgrade(&room);
             drop(turn);
@@ -155,6 +164,7 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
+    use crate::task::ContentHash;
 
     fn shared(name: u8, kib: u64) -> Shared {
         Shared { hash: ContentHash([name; 32]), memory_bytes: kib << 10 }
@@ -217,8 +227,10 @@ mod tests {
     #[tokio::test]
     async fn those_used_last_are_kept_and_those_in_use_are_not_touched() {
         let (payloads, memory) = (SharedPayloads::new(50), Memory::new(100 << 10));
-        let (used, _memory) = payloads.enter("k", shared(9, 1), plan(1), &memory).await.unwrap();
-        used.prepared(async { Ok::<_, Infallible>(made(1000)) }).await.unwrap();
+        let used = {
+            let (lease, _memory) = payloads.enter("k", shared(9, 1), plan(1), &memory).await.unwrap();
+            lease.prepared(async { Ok::<_, Infallible>(made(1000)) }).await.unwrap()
+        };
         for name in [1, 2, 3, 1] {
             let (lease, _memory) = payloads.enter("k", shared(name, 1), plan(1), &memory).await.unwrap();
             lease.prepared(async { Ok::<_, Infallible>(made(20)) }).await.unwrap();
@@ -228,8 +240,11 @@ mod tests {
             assert!(failed.prepared(async { Err(()) }).await.is_err());
         }
         payloads.trim();
-        let mut names: Vec<u8> = payloads.entries().by_key.keys().map(|(_, hash)| hash.0[0]).collect();
+        let mut names: Vec<u8> = payloads.entries().by_key.keys().map(|(_, shared)| shared.hash.0[0]).collect();
         names.sort_unstable();
         assert_eq!(names, [1, 3, 9]);
+        drop(used);
+        payloads.trim();
+        assert_eq!(payloads.entries().by_key.len(), 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rabbitry::boss::Submit;
@@ -95,6 +95,7 @@ on_both!(
     workers_that_compute_other_bits_are_noticed,
     an_interrupted_picture_goes_on,
     a_tile_that_fails_is_named,
+    a_tile_that_fails_late_ends_the_picture_too,
 );
 
 async fn any_number_of_workers_is_one_picture(on: Place) {
@@ -118,7 +119,7 @@ pub(crate) struct Odd<F> {
     pub(crate) change: fn(Blob) -> Blob,
 }
 
-impl<F: Fn(&Watch) -> Result<(), TaskError> + Send + Sync + 'static> Handler for Odd<F> {
+impl<F: Fn(&[u8], &Watch) -> Result<(), TaskError> + Send + Sync + 'static> Handler for Odd<F> {
     fn kind(&self) -> Kind {
         RenderHandler.kind()
     }
@@ -140,14 +141,14 @@ impl<F: Fn(&Watch) -> Result<(), TaskError> + Send + Sync + 'static> Handler for
     }
 
     fn run_on(&self, shared: &Prepared, task: Blob, threads: usize, watch: &Watch) -> Result<Blob, TaskError> {
-        (self.before)(watch)?;
+        (self.before)(&task.params, watch)?;
         RenderHandler.run_on(shared, task, threads, watch).map(self.change)
     }
 }
 
 async fn a_worker_that_stands_still_is_overtaken(on: Place) {
     // Its first tile takes until somebody calls it off.
-    let stands = |watch: &Watch| {
+    let stands = |_: &[u8], watch: &Watch| {
         while watch.check().is_ok() {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -166,7 +167,7 @@ async fn workers_that_compute_other_bits_are_noticed(on: Place) {
     // They take turns, so that both have a share.
     let take_turns = |own: usize| {
         let turn = turn.clone();
-        move |watch: &Watch| {
+        move |_: &[u8], watch: &Watch| {
             while turn.load(Ordering::Acquire) < 2 && turn.load(Ordering::Acquire) != own {
                 watch.check()?;
                 std::thread::yield_now();
@@ -190,7 +191,7 @@ async fn workers_that_compute_other_bits_are_noticed(on: Place) {
 async fn an_interrupted_picture_goes_on(on: Place) {
     let stop = CancellationToken::new();
     let (count, enough) = (AtomicUsize::new(0), stop.clone());
-    let stops = move |_: &Watch| {
+    let stops = move |_: &[u8], _: &Watch| {
         if count.fetch_add(1, Ordering::Relaxed) == 5 {
             enough.cancel();
         }
@@ -224,8 +225,26 @@ async fn a_tile_that_fails_is_named(on: Place) {
         blob.payload = vec![Bytes::from_static(b"1234")];
         blob
     };
-    let _worker = on.worker(Arc::new(Odd { before: |_: &Watch| Ok(()), change: short }), one_slot());
+    let _worker = on.worker(Arc::new(Odd { before: |_: &[u8], _: &Watch| Ok(()), change: short }), one_slot());
     let render = Render::new(request(64)).expect("a picture");
     let failed = soon("the end", render.run(&boss, Submit::default(), &CancellationToken::new(), &|_| {})).await;
     assert_eq!(failed.unwrap_err().to_string(), "tile 0 can't be rendered: a tile of 2623 pixels came back as 4 bytes");
+}
+
+async fn a_tile_that_fails_late_ends_the_picture_too(on: Place) {
+    // Long enough to be asked for twice; the double fails as well.
+    let fails = |params: &[u8], watch: &Watch| {
+        let is_right = params[40..48] != [0; 8];
+        let end = Instant::now() + Duration::from_millis(1500);
+        while !is_right && Instant::now() < end {
+            watch.check()?;
+            std::thread::yield_now();
+        }
+        if is_right { Ok(()) } else { Err(TaskError::Invalid("no luck".into())) }
+    };
+    let handler = Arc::new(Odd { before: fails, change: |blob| blob });
+    let _workers = [on.worker(handler.clone(), one_slot()), on.worker(handler, one_slot())];
+    let (boss, render) = (on.boss().await, Render::new(request(16)).expect("a picture"));
+    let failed = soon("the end", render.run(&boss, Submit::default(), &CancellationToken::new(), &|_| {})).await;
+    assert_eq!(failed.unwrap_err().to_string(), "tile 0 can't be rendered: no luck");
 }

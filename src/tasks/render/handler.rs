@@ -11,8 +11,8 @@ use super::trace::{Tracer, fingerprint};
 use crate::task::{Blob, Format, Handler, Kind, Plan, Prepared, Shared, Task, TaskError, Watch, numbers_into_bytes};
 
 /// A scene takes so many times its payload while it is made ready: the payload, the scene that is read from it, the tree
-/// over it, and the triangles in the order of the tree. `make memory` measures it.
-const MEMORY_PER_BYTE: u64 = 12;
+/// over it, the triangles in the order of the tree, and a table of those that shine. `make memory` measures it.
+const MEMORY_PER_BYTE: u64 = 20;
 
 /// And that in any case.
 const MEMORY_BYTES: u64 = 1 << 20;

@@ -107,7 +107,7 @@ fn gate() -> (Arc<dyn Handler>, Gate) {
     let turns = Arc::new(AtomicUsize::new(0));
     let (tell, heard) = mpsc::unbounded_channel();
     let take = turns.clone();
-    let before = move |watch: &Watch| {
+    let before = move |_: &[u8], watch: &Watch| {
         // A test that has ended hears nothing.
         let _ = tell.send("begun");
         let turn = |left: usize| left.checked_sub(1);
@@ -258,7 +258,8 @@ async fn a_tile_that_fails_fails_the_picture(on: Place) {
         blob.payload = vec![Bytes::from_static(b"1234")];
         blob
     };
-    let site = Site::with(on, vec![Arc::new(Odd { before: |_: &Watch| Ok(()), change: short })], |_| {}).await;
+    let site =
+        Site::with(on, vec![Arc::new(Odd { before: |_: &[u8], _: &Watch| Ok(()), change: short })], |_| {}).await;
     let url = submit(&site).await;
     let view = site.get(format!("{url}?wait=60")).await.is(200);
     assert_eq!((&view["state"], &view["error"]["code"]), (&json!("failed"), &json!("invalid")), "{view}");

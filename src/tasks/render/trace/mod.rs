@@ -240,7 +240,7 @@ fn each_pixel<E>(
                     go_on((done as f64 / total) as f32)?;
                 }
             }
-            sums.extend(sum.map(|v| v as f32));
+            sums.extend(sum.map(|v| v.min(f64::from(f32::MAX)) as f32));
         }
     }
     go_on(1.0)?;

@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use rabbitry::bench::Place;
 use rabbitry::boss::Boss;
 use rabbitry::broker::{Broker, Error, amqp::AmqpBroker, embedded::EmbeddedBroker};
 use rabbitry::cli::{BossCli, BossCommand};
 use rabbitry::command::{Input, cancel, exit, workers};
-use rabbitry::{tasks, telemetry, worker};
+use rabbitry::worker::{self, Launcher};
+use rabbitry::{tasks, telemetry};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
@@ -24,22 +26,20 @@ async fn run(cli: BossCli) -> Result<u8, Error> {
     // Input first: a wrong file needs no broker and no calibration to be found out.
     let job = match cli.command.input().map(Input::load).transpose() {
         Ok(job) => job,
-        Err(error) => {
-            eprintln!("boss: {error}");
-            return Ok(exit::USAGE);
-        }
+        Err(error) => return Ok(exit::usage(&error)),
     };
-    let stop = telemetry::shutdown_on_signal().map_err(|e| Error::Lost(e.to_string()))?;
-    let drained = CancellationToken::new();
-    let (broker, pool): (Arc<dyn Broker>, _) = match &cli.broker.broker {
-        Some(url) => (Arc::new(AmqpBroker::new(url)?), None),
-        None => {
-            let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new());
-            let options = worker::Options { quorum: cli.broker.quorum, ..cli.pool.options() };
-            let handlers = tasks::handlers(options.threads);
-            (broker.clone(), Some(tokio::spawn(worker::run(broker, handlers, options, drained.clone()))))
-        }
-    };
+    let (stop, drained) =
+        (telemetry::shutdown_on_signal().map_err(|e| Error::Lost(e.to_string()))?, CancellationToken::new());
+    let url = cli.broker.broker.as_deref();
+    let remote = url.map(AmqpBroker::new).transpose()?.map(|broker| Arc::new(broker) as Arc<dyn Broker>);
+    if let Some(measure) = cli.command.measure(url) {
+        return measure.run(Place { broker: remote, options: cli.broker.options() }, &stop).await;
+    }
+    let broker = remote.clone().unwrap_or_else(|| Arc::new(EmbeddedBroker::new()));
+    let pool = remote.is_none().then(|| {
+        let options = worker::Options { quorum: cli.broker.quorum, ..cli.pool.options() };
+        Launcher::new(broker.clone()).start(tasks::handlers(options.threads), options, drained.clone())
+    });
     let address = broker.address();
     let boss = match stop.run_until_cancelled(Boss::connect(broker, cli.broker.options())).await {
         Some(boss) => boss?,

@@ -35,7 +35,7 @@ except ImportError as error:
 except KeyboardInterrupt:                    # NumPy takes long enough to be interrupted
     sys.exit(130)
 
-VERSION = 2                                  # of every record
+VERSION = 3                                  # of every record
 MAX_PARTS, MAX_PART_BYTES = 8, 12_582_912    # that one pull request may ask for
 ERRORS = {                                   # of an outcome, by variant: its fields ("s" a string) and what they say
     0: ("s", "the task is wrong in form: {}"),
@@ -184,6 +184,8 @@ class Task:
 
     def on_outcome(self, fields: Reader, run: int, body: bytes) -> None:
         worker, _host, _compute_ns = fields.text(), fields.text(), fields.take("Q")
+        if fields.take("?")[0]:                        # when it did what: not needed here
+            fields.take("6Q")
         if fields.take("?")[0]:                        # an error: there is no payload
             variant, = fields.take("I")
             forms, words = ERRORS.get(variant, ("", f"unknown error {variant}"))

@@ -5,15 +5,19 @@
 //!
 //! Matrix payloads are raw little-endian, so the crate refuses to build for a big-endian target.
 
+mod times;
+
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
+
+pub use times::{Times, WorkerTimes, monotonic_ns};
 
 #[cfg(target_endian = "big")]
 compile_error!("rabbitry sends matrices as raw little-endian bytes; big-endian targets are not supported");
@@ -308,6 +312,9 @@ struct Watched {
     cancelled: AtomicBool,
     deadline: Option<Instant>,
     handed_back: OnceLock<HandBack>,
+    /// 0 for never.
+    decoded_ns: AtomicU64,
+    computed_ns: AtomicU64,
 }
 
 impl Watch {
@@ -356,6 +363,21 @@ impl Watch {
     /// How far the task says it is, 0 to 1.
     pub fn share(&self) -> f64 {
         f64::from(f32::from_bits(self.shared.share.load(Relaxed)))
+    }
+
+    /// The handler says that the payload has become what it computes with. One that says nothing decodes nothing.
+    pub fn decoded(&self) {
+        self.shared.decoded_ns.store(monotonic_ns(), Relaxed);
+    }
+
+    /// The handler says that it has computed, and only writes its answer.
+    pub fn computed(&self) {
+        self.shared.computed_ns.store(monotonic_ns(), Relaxed);
+    }
+
+    /// What the handler said with [`Watch::decoded`] and [`Watch::computed`], 0 for what it has not.
+    pub fn marks_ns(&self) -> (u64, u64) {
+        (self.shared.decoded_ns.load(Relaxed), self.shared.computed_ns.load(Relaxed))
     }
 
     /// Asks the task to stop; it does so when it next looks.
@@ -464,6 +486,8 @@ pub struct Outcome<A> {
     pub worker: Option<WorkerRef>,
     /// Seconds the handler ran, on the worker's clock.
     pub compute_seconds: f64,
+    /// When it passed where, if a handler ran.
+    pub times: Option<Times>,
 }
 
 /// Who computed an answer.

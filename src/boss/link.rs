@@ -9,11 +9,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Answered, Shared, Word, presence};
+use super::{Answered, Caller, Shared, Word, presence};
 use crate::broker::{
     Broker, Confirm, Connection, Consume, Consumer, Delivery, Error, Message, Published, Queue, Route,
 };
-use crate::task::{Blob, Kind, TaskError, TaskId};
+use crate::task::{Blob, Kind, TaskError, TaskId, Times, monotonic_ns};
 use crate::transport::backoff::Backoff;
 use crate::transport::collect::Collector;
 use crate::transport::outgoing::{self, Batch, Outgoing};
@@ -191,11 +191,14 @@ async fn publish_all(
             }
             queue.recv_many(&mut ids, 256).await
         } else {
-            // Something small is waiting: give others a moment to share its message, unless the pool may be idle.
-            let linger = if shared.pending().len() > publisher.batch.tasks().len() { LINGER } else { Duration::ZERO };
-            match tokio::time::timeout(linger, queue.recv_many(&mut ids, 256)).await {
-                Ok(received) => received,
-                Err(_) => {
+            // Something small is waiting: give others a moment to share its message, unless the pool may be idle. A timeout
+            // of nothing would not do: the runtime's clock has ticks of a millisecond.
+            let is_busy = shared.pending().len() > publisher.batch.tasks().len();
+            let more = queue.recv_many(&mut ids, 256);
+            let more = if is_busy { tokio::time::timeout(LINGER, more).await.ok() } else { more.now_or_never() };
+            match more {
+                Some(received) => received,
+                None => {
                     if let Err(error) = publisher.flush().await {
                         return error;
                     }
@@ -275,7 +278,8 @@ impl Publisher<'_> {
         let ids: Vec<TaskId> = tasks.iter().map(|task| task.head.id).collect();
         self.tasks.spawn(async move {
             let reason = match confirm.0.await {
-                Ok(Published::Routed) | Err(Error::Lost(_)) => return,
+                Ok(Published::Routed) => return confirmed(&shared, &ids),
+                Err(Error::Lost(_)) => return,
                 Ok(Published::Unroutable) => {
                     // The work queue was deleted under us. A new link declares it, and publishes these again.
                     tracing::warn!("a work queue was deleted");
@@ -287,6 +291,17 @@ impl Publisher<'_> {
                 shared.fail(task, TaskError::Refused(reason.clone()));
             });
         });
+    }
+}
+
+fn confirmed(shared: &Shared, tasks: &[TaskId]) {
+    let now = monotonic_ns();
+    let mut pending = shared.pending();
+    for &task in tasks {
+        // The first counts: what is published again has begun its way long ago.
+        if let Some(caller) = pending.caller(task) {
+            caller.confirmed_ns.get_or_insert(now);
+        }
     }
 }
 
@@ -340,7 +355,12 @@ fn take_outcome(shared: &Shared, head: OutcomeHead, payload: Result<bytes::Bytes
         (None, Err(error)) => Err(TaskError::Invalid(format!("the answer was damaged on its way: {error}"))),
     };
     let compute_seconds = Duration::from_nanos(head.compute_ns).as_secs_f64();
-    if shared.answer(head.id, Answered { result, worker: Some(head.worker), compute_seconds }) && cancelled {
+    let Some(caller) = shared.take(head.id) else { return };
+    let Caller { submitted_ns, confirmed_ns, .. } = caller;
+    let answered_ns = monotonic_ns();
+    let times = head.times.map(|worker| Times { submitted_ns, confirmed_ns, worker, answered_ns });
+    caller.answer(Answered { result, worker: Some(head.worker), compute_seconds, times });
+    if cancelled {
         shared.say(Word::Cancelled(head.id));
     }
 }

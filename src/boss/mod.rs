@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::broker::{Broker, Connection, Error, QueueStatus};
 use crate::directory::{Directory, Node};
 pub use crate::task::Priority;
-use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError, TaskId, WorkerRef};
+use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError, TaskId, Times, WorkerRef, monotonic_ns};
 use crate::transport::names;
 use crate::transport::outgoing::Outgoing;
 use crate::wire::TaskHead;
@@ -79,12 +79,29 @@ struct Answered {
     result: Result<Blob, TaskError>,
     worker: Option<WorkerRef>,
     compute_seconds: f64,
+    times: Option<Times>,
+}
+
+impl Answered {
+    /// Without an answer, and not by a worker.
+    fn failed(error: TaskError) -> Self {
+        Answered { result: Err(error), worker: None, compute_seconds: 0.0, times: None }
+    }
 }
 
 /// The caller's end of a pending task.
 struct Caller {
     reply: oneshot::Sender<Answered>,
+    submitted_ns: u64,
+    confirmed_ns: Option<u64>,
     _room: OwnedSemaphorePermit,
+}
+
+impl Caller {
+    fn answer(self, answered: Answered) {
+        // A dropped ticket wants no answer.
+        let _ = self.reply.send(answered);
+    }
 }
 
 struct Shared {
@@ -124,16 +141,15 @@ impl Shared {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a caller its one outcome; false if it has one.
-    fn answer(&self, task: TaskId, answered: Answered) -> bool {
-        let Some(caller) = self.pending().take(task) else { return false };
-        // A dropped ticket wants no answer.
-        let _ = caller.reply.send(answered);
-        true
+    /// Who waits for a task, to be given its one outcome; `None` if it has one.
+    fn take(&self, task: TaskId) -> Option<Caller> {
+        self.pending().take(task)
     }
 
     fn fail(&self, task: TaskId, error: TaskError) -> bool {
-        self.answer(task, Answered { result: Err(error), worker: None, compute_seconds: 0.0 })
+        let Some(caller) = self.take(task) else { return false };
+        caller.answer(Answered::failed(error));
+        true
     }
 
     /// Ends a task before its time and tells the workers, if one may have it; false if it has its outcome.
@@ -143,7 +159,7 @@ impl Shared {
             (pending.is_published(task), pending.take(task))
         };
         let Some(caller) = caller else { return false };
-        let _ = caller.reply.send(Answered { result: Err(error), worker: None, compute_seconds: 0.0 });
+        caller.answer(Answered::failed(error));
         if published {
             self.say(Word::Cancel(task));
         }
@@ -380,7 +396,7 @@ impl Room<'_> {
         let (reply, answered) = oneshot::channel();
         let deadline = how.deadline.and_then(|in_time| Instant::now().checked_add(in_time));
         if let Some(room) = self.permit {
-            let caller = Caller { reply, _room: room };
+            let caller = Caller { reply, submitted_ns: monotonic_ns(), confirmed_ns: None, _room: room };
             shared.pending().insert(Arc::new(outgoing), encoded.answer_bytes, deadline, caller);
             if deadline.is_some() {
                 shared.deadline_added.notify_one();

@@ -100,6 +100,11 @@ impl<C> Pending<C> {
         self.tasks.get(&id).map(|entry| entry.outgoing.clone())
     }
 
+    /// Who waits for it.
+    pub(super) fn caller(&mut self, id: TaskId) -> Option<&mut C> {
+        self.tasks.get_mut(&id).map(|entry| &mut entry.caller)
+    }
+
     /// The longest answer it may have.
     pub(super) fn answer_bytes(&self, id: TaskId) -> Option<u64> {
         self.tasks.get(&id).map(|entry| entry.answer_bytes)

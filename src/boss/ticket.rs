@@ -43,9 +43,9 @@ impl<T: Task> Ticket<T> {
 
     /// Waits for the one outcome. A boss that was dropped meanwhile gives [`TaskError::Shutdown`].
     pub async fn outcome(self) -> Outcome<T::Answer> {
-        let Outcome { task, result, worker, compute_seconds } = self.raw.outcome().await;
+        let Outcome { task, result, worker, compute_seconds, times } = self.raw.outcome().await;
         let result = result.and_then(|answer| T::decode_answer(&self.params, answer));
-        Outcome { task, result, worker, compute_seconds }
+        Outcome { task, result, worker, compute_seconds, times }
     }
 }
 
@@ -67,9 +67,9 @@ impl RawTicket {
 
     /// Waits for the one outcome; the answer as the worker sent it, to be read with [`Task::decode_answer`].
     pub async fn outcome(self) -> Outcome<Blob> {
-        let shutdown = || Answered { result: Err(TaskError::Shutdown), worker: None, compute_seconds: 0.0 };
-        let Answered { result, worker, compute_seconds } = self.answered.await.unwrap_or_else(|_| shutdown());
-        Outcome { task: self.handle.id, result, worker, compute_seconds }
+        let answered = self.answered.await.unwrap_or_else(|_| Answered::failed(TaskError::Shutdown));
+        let Answered { result, worker, compute_seconds, times } = answered;
+        Outcome { task: self.handle.id, result, worker, compute_seconds, times }
     }
 }
 

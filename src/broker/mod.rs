@@ -33,6 +33,11 @@ pub trait Broker: Send + Sync + 'static {
 
     /// The address this machine reaches the broker from, for the directory.
     fn local_address(&self) -> String;
+
+    /// Its name and version, as in `RabbitMQ 3.10.8`, for reports; `None` if it can't be had.
+    async fn product(&self) -> Option<String> {
+        None
+    }
 }
 
 /// One live link to a broker.

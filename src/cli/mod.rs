@@ -1,5 +1,6 @@
 //! The command line: clap groups that `bin/` flattens. Every option has an environment variable. Only `bin/` imports this.
 
+mod bench;
 mod bridge;
 mod render;
 
@@ -13,9 +14,11 @@ use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::boss::{self, Priority};
 use crate::command::Input;
+use crate::command::bench::Measure;
 use crate::command::solve::{self, Choice, How, Random};
 use crate::task::{Format, TaskId};
 use crate::worker;
+pub use bench::{BenchArgs, EstimateArgs};
 pub use bridge::BridgeCli;
 pub use render::RenderArgs;
 
@@ -30,6 +33,7 @@ Examples:
   boss solve --random 1000 --count 16            16 random systems on all cores of this machine
   boss solve A.npy B.npy -o X.npy                one system from files; .npy and .mtx, in and out
   boss render scene.glb -o out.png --spp 64      a picture of a scene
+  boss bench                                     what this machine does, in two minutes
   boss --broker amqp://guest:guest@host:5672 solve --random 1000 --count 64
                                                  the same on the workers of a RabbitMQ broker
   boss --broker amqp://... workers               who is there
@@ -95,6 +99,10 @@ pub enum BossCommand {
     Workers(WorkersArgs),
     /// Cancel a task, whoever submitted it
     Cancel(CancelArgs),
+    /// Measure: payloads, the solver, the pool, and when sending tasks away pays
+    Bench(BenchArgs),
+    /// Say how long a job will take, here and in the pool, before it is begun
+    Estimate(EstimateArgs),
 }
 
 impl BossCommand {
@@ -103,7 +111,7 @@ impl BossCommand {
         match self {
             BossCommand::Solve(args) => args.input().map(Input::Solve),
             BossCommand::Render(args) => Some(Input::Render(args.input())),
-            BossCommand::Workers(_) | BossCommand::Cancel(_) => None,
+            _ => None,
         }
     }
 }
@@ -114,7 +122,16 @@ impl BossCommand {
         match self {
             BossCommand::Solve(args) => args.submit(),
             BossCommand::Render(args) => args.submit(),
-            BossCommand::Workers(_) | BossCommand::Cancel(_) => boss::Submit::default(),
+            _ => boss::Submit::default(),
+        }
+    }
+
+    /// What there is to measure, if that is what it does. `broker` is the address, if there is one.
+    pub fn measure(&self, broker: Option<&str>) -> Option<Measure> {
+        match self {
+            BossCommand::Bench(args) => Some(Measure::Bench(Box::new(args.plan(broker)), args.output())),
+            BossCommand::Estimate(args) => Some(Measure::Estimate { question: args.question(), json: args.json }),
+            _ => None,
         }
     }
 
@@ -124,7 +141,9 @@ impl BossCommand {
             BossCommand::Solve(SolveArgs { json, .. })
             | BossCommand::Render(RenderArgs { json, .. })
             | BossCommand::Workers(WorkersArgs { json })
-            | BossCommand::Cancel(CancelArgs { json, .. }) => *json,
+            | BossCommand::Cancel(CancelArgs { json, .. })
+            | BossCommand::Bench(BenchArgs { json, .. })
+            | BossCommand::Estimate(EstimateArgs { json, .. }) => *json,
         }
     }
 }

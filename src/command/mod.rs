@@ -1,5 +1,6 @@
 //! What the subcommands of `boss` do, over the public [`crate::boss::Boss`] and nothing below it.
 
+pub mod bench;
 pub mod cancel;
 mod hint;
 pub mod render;
@@ -75,4 +76,10 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Interrupted by a signal.
     pub const INTERRUPTED: u8 = 130;
+
+    /// Says what is wrong with the usage or the input, and gives the code of that.
+    pub fn usage(why: &str) -> u8 {
+        eprintln!("boss: {why}");
+        USAGE
+    }
 }

@@ -104,6 +104,7 @@ mod tests {
             run: 2,
             worker: WorkerRef { id: "w".into(), host: "h".into() },
             compute_ns: 0,
+            times: None,
             error: None,
             format: Format::Binary,
             payload_bytes,

@@ -1,6 +1,6 @@
 //! The head of an outcome: an answer, or why there is none.
 
-use crate::task::{Format, TaskError, TaskId, WorkerRef};
+use crate::task::{Format, TaskError, TaskId, WorkerRef, WorkerTimes};
 
 use super::Record;
 
@@ -16,6 +16,8 @@ pub struct OutcomeHead {
     pub worker: WorkerRef,
     /// Nanoseconds the handler ran.
     pub compute_ns: u64,
+    /// When it did what with the task; `None` if no handler ran.
+    pub times: Option<WorkerTimes>,
     /// `None` for an answer. Else there is no payload in binary, and the error in words in JSON.
     pub error: Option<TaskError>,
     /// The form of the payload.

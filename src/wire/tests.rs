@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::task::{Format, TaskError, TaskId, WorkerRef};
+use crate::task::{Format, TaskError, TaskId, WorkerRef, WorkerTimes};
 
 fn head() -> impl Strategy<Value = TaskHead> {
     (
@@ -38,6 +38,7 @@ fn outcome() -> OutcomeHead {
         run: 9,
         worker: WorkerRef { id: "a-1-2".into(), host: "a".into() },
         compute_ns: 1,
+        times: Some(WorkerTimes { received_ns: 1, sent_ns: 6, ..WorkerTimes::default() }),
         error: Some(TaskError::Singular { pivot: 3 }),
         format: Format::Binary,
         payload_bytes: 0,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,7 +14,10 @@ use super::running::Entered;
 use super::session::Session;
 use super::shared::InUse;
 use crate::broker::{Delivery, Error, Message, Published, Route};
-use crate::task::{Blob, ContentHash, HandBack, Handler, MAX_PARAMS, Plan, Prepared, Shared, TaskError, Watch};
+use crate::task::{
+    Blob, ContentHash, HandBack, Handler, MAX_PARAMS, Plan, Prepared, Shared, TaskError, Watch, WorkerTimes,
+    monotonic_ns,
+};
 use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
 use crate::transport::fetch::FetchError;
@@ -33,7 +36,7 @@ enum End {
 /// Brings one delivery to its end. Errors of the connection requeue it, if the broker has not done so already.
 pub(super) async fn process(session: Arc<Session>, delivery: Delivery) {
     let Delivery { message, routing_key, redelivered, settle } = delivery;
-    let way = Way { session: &session, message: &message, routing_key: &routing_key };
+    let way = Way { session: &session, message: &message, routing_key: &routing_key, received_ns: monotonic_ns() };
     match way.go(redelivered).await {
         Ok(End::Ack) => settle.ack(),
         Ok(End::Retry) => settle.requeue(),
@@ -52,7 +55,7 @@ pub(super) async fn process(session: Arc<Session>, delivery: Delivery) {
 /// Publishes a delivery anew that this worker does not begin: no attempt is counted.
 pub(super) async fn put_back(session: Arc<Session>, delivery: Delivery) {
     let Delivery { message, routing_key, redelivered, settle } = delivery;
-    let way = Way { session: &session, message: &message, routing_key: &routing_key };
+    let way = Way { session: &session, message: &message, routing_key: &routing_key, received_ns: monotonic_ns() };
     // What was delivered before has an attempt to be counted, by whoever takes it next.
     match if redelivered { Ok(End::Retry) } else { way.anew().await } {
         Ok(End::Ack) => settle.ack(),
@@ -74,6 +77,8 @@ struct Ready {
     shared: Option<InUse>,
     handler: Arc<dyn Handler>,
     entered: Entered,
+    received_ns: u64,
+    fetched_ns: u64,
 }
 
 /// What the jobs of one message take, all of it.
@@ -83,6 +88,7 @@ struct Taken {
     memory: OwnedSemaphorePermit,
     shared: Option<InUse>,
     slots: OwnedSemaphorePermit,
+    fetched_ns: u64,
 }
 
 /// Why it could not be had.
@@ -102,6 +108,7 @@ struct Way<'a> {
     session: &'a Session,
     message: &'a Message,
     routing_key: &'a str,
+    received_ns: u64,
 }
 
 /// What a handler came to.
@@ -247,16 +254,18 @@ impl Way<'_> {
             taken = self.take(&jobs, needed, threads) => taken,
             () = worker.running.all_stopped(&watches) => return fail_all(&stopped),
         };
-        let Taken { payloads, memory, shared, slots } = match taken {
+        let Taken { payloads, memory, shared, slots, fetched_ns } = match taken {
             Ok(taken) => taken,
             Err(Missing::Failed(error)) => return fail_all(&|_| error.clone()),
             Err(Missing::Stalled) => return Ok(Computed::Stalled),
             Err(Missing::Unwanted) => return Ok(Computed::Ran(Vec::new())),
             Err(Missing::Broker(error)) => return Err(error),
         };
+        let received_ns = self.received_ns;
         let with_payload = jobs.into_iter().zip(payloads).filter_map(|(runnable, payload)| {
             let Runnable { job, handler, entered } = runnable;
-            Some(Ready { head: job.head, payload: payload?, shared: shared.clone(), handler, entered })
+            let (head, payload, shared) = (job.head, payload?, shared.clone());
+            Some(Ready { head, payload, shared, handler, entered, received_ns, fetched_ns })
         });
         let (this, ready) = (worker.clone(), with_payload.collect::<Vec<_>>());
         let computed = worker
@@ -299,9 +308,10 @@ impl Way<'_> {
                 (payloads, (memory, None), ahead)
             }
         };
+        let fetched_ns = monotonic_ns();
         let slots = worker.slots.clone().acquire_many_owned(threads).await.map_err(|_| Missing::Stalled)?;
         drop(ahead);
-        Ok(Taken { payloads, memory, shared, slots })
+        Ok(Taken { payloads, memory, shared, slots, fetched_ns })
     }
 
     /// Pulls the payload that these jobs share, by whichever of them is still wanted, and has it prepared.
@@ -351,10 +361,10 @@ impl Way<'_> {
     }
 
     fn failure(&self, head: &TaskHead, error: TaskError) -> Answer {
-        finish(&self.session.worker, head, Err(error), Duration::ZERO)
+        finish(&self.session.worker, head, Err(error), None)
     }
 
-    async fn answer(&self, to: &Return, answers: Vec<Answer>) -> Result<(), Error> {
+    async fn answer(&self, to: &Return, mut answers: Vec<Answer>) -> Result<(), Error> {
         let worker = &self.session.worker;
         if self.session.lost.is_cancelled() {
             // They may have been stopped for that alone, and are redelivered.
@@ -362,6 +372,8 @@ impl Way<'_> {
         }
         worker.done.fetch_add(answers.len() as u64, Relaxed);
         worker.failed.fetch_add(answers.iter().filter(|(head, _)| head.error.is_some()).count() as u64, Relaxed);
+        let sent_ns = monotonic_ns();
+        answers.iter_mut().filter_map(|(head, _)| head.times.as_mut()).for_each(|times| times.sent_ns = sent_ns);
         let sent = answer::send(&*self.session.connection, to, answers).await?;
         // RabbitMQ calls a message to a pseudo-queue of direct reply-to unroutable although it has delivered it.
         if sent == Published::Unroutable && !to.reply_to.starts_with("amq.rabbitmq.reply-to") {
@@ -422,27 +434,35 @@ fn is_late(head: &TaskHead) -> bool {
 
 /// On a compute thread.
 fn run_one(worker: &Worker, job: Ready, threads: usize) -> Ran {
-    let Ready { head, payload, shared, handler, entered } = job;
+    let Ready { head, payload, shared, handler, entered, received_ns, fetched_ns } = job;
     let in_time = if is_late(&head) { Err(TaskError::DeadlineExceeded) } else { entered.watch.check() };
     if let Err(error) = in_time {
-        return Ran::Answer(finish(worker, &head, Err(error), Duration::ZERO));
+        return Ran::Answer(finish(worker, &head, Err(error), None));
     }
     // What was pulled is pulled again by the next.
     let inline = head.pull_from.is_none().then(|| payload.clone());
     let payload = if shared.is_none() { vec![payload] } else { Vec::new() };
     let blob = Blob { format: head.format, params: head.params.clone(), payload };
-    let started = Instant::now();
+    let started_ns = monotonic_ns();
     let result = catch(|| match &shared {
         None => handler.run(blob, threads, &entered.watch),
         Some(shared) => handler.run_on(&shared.prepared, blob, threads, &entered.watch),
     });
     match entered.watch.handed_back() {
         Some(how) => Ran::HandBack(Job { head, payload: inline }, how),
-        None => Ran::Answer(finish(worker, &head, result, started.elapsed())),
+        None => {
+            let ended_ns = monotonic_ns();
+            let (decoded_ns, computed_ns) = entered.watch.marks_ns();
+            let decoded_ns = decoded_ns.clamp(started_ns, ended_ns);
+            let computed_ns = if computed_ns == 0 { ended_ns } else { computed_ns.clamp(decoded_ns, ended_ns) };
+            let times = WorkerTimes { received_ns, fetched_ns, started_ns, decoded_ns, computed_ns, sent_ns: ended_ns };
+            Ran::Answer(finish(worker, &head, result, Some(times)))
+        }
     }
 }
 
-fn finish(worker: &Worker, head: &TaskHead, result: Result<Blob, TaskError>, took: Duration) -> Answer {
+/// `times` of a task that a handler ran, which has just ended.
+fn finish(worker: &Worker, head: &TaskHead, result: Result<Blob, TaskError>, times: Option<WorkerTimes>) -> Answer {
     let (blob, error) = match result {
         Ok(blob) => (blob, None),
         Err(error) => (Blob::default(), Some(error)),
@@ -451,7 +471,8 @@ fn finish(worker: &Worker, head: &TaskHead, result: Result<Blob, TaskError>, too
         id: head.id,
         run: rand::random(),
         worker: worker.identity.worker.clone(),
-        compute_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+        compute_ns: times.map_or(0, |times| times.sent_ns.saturating_sub(times.started_ns)),
+        times,
         error,
         format: head.format,
         // Filled in by whoever sends it.

@@ -11,3 +11,4 @@ mod refusals;
 mod round_trips;
 mod shared;
 mod sharing;
+mod times;

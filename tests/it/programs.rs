@@ -1,5 +1,6 @@
 //! The programs as people and scripts use them: real processes against RabbitMQ.
 
+mod benching;
 mod cancelling;
 mod clients;
 mod exit_codes;

@@ -12,6 +12,7 @@ mod address;
 mod connection;
 mod consumer;
 mod convert;
+mod product;
 mod publisher;
 mod topology;
 
@@ -77,6 +78,10 @@ impl Broker for AmqpBroker {
 
     fn local_address(&self) -> String {
         self.address.local().unwrap_or_else(|| "unknown".to_owned())
+    }
+
+    async fn product(&self) -> Option<String> {
+        product::of(&self.address.uri).await
     }
 }
 

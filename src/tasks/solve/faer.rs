@@ -20,6 +20,11 @@ use super::kernel::{Broken, Factorisation, Op, Stage, Triangle};
 /// Which kernel this build uses.
 pub(in crate::tasks::solve) const NAME: &str = "faer";
 
+/// What it is.
+pub(in crate::tasks::solve) fn version() -> String {
+    "faer 0.24".to_owned()
+}
+
 /// Under what the same bits come out of the same task: the code path, which faer takes by what the CPU can do. With AVX2
 /// or AVX-512 nothing else tells; elsewhere faer also cuts its sums by the size of the caches.
 pub(in crate::tasks::solve) fn setting() -> String {

@@ -4,7 +4,7 @@
 
 use super::calibrate::{self, Calibration};
 use super::certificate::Certificate;
-use super::kernel::{Broken, Kernel, NAME, Op, Pivots, Stage};
+use super::kernel::{self, Broken, Kernel, NAME, Op, Pivots, Stage};
 use super::method::{self, Problem};
 use super::panel::PANEL_COLUMNS;
 use super::params::{AnswerParams, TaskParams};
@@ -40,6 +40,11 @@ impl SolveHandler {
         NAME
     }
 
+    /// That kernel as it names itself, with its version.
+    pub fn kernel_version(&self) -> String {
+        kernel::version()
+    }
+
     /// Solves a system right here, on `threads` threads, under a watch.
     ///
     /// # Errors
@@ -70,8 +75,10 @@ impl SolveHandler {
         params.check_payload(task.payload_bytes())?;
         let payload = one_piece(task.payload);
         let numbers = numbers_from_bytes(&payload)?;
+        watch.decoded();
         let (a, b) = numbers.split_at(params.m * params.n);
         let (x, certificate) = self.compute(params, a, b, threads, watch)?;
+        watch.computed();
         let answer = answer_params(params, certificate);
         Ok(Blob { format: Format::Binary, params: answer.to_bytes(), payload: vec![numbers_into_bytes(x)] })
     }
@@ -80,7 +87,9 @@ impl SolveHandler {
         let system = System::from_blob(task)?;
         system.check_shapes()?;
         let params = system.params();
+        watch.decoded();
         let solution = self.solve(&system, threads, watch)?;
+        watch.computed();
         let payload = vec![json::write_answer(&solution)?.into()];
         let answer = answer_params(params, solution.certificate);
         Ok(Blob { format: Format::Json, params: answer.to_bytes(), payload })

@@ -10,9 +10,9 @@
 //! after, and within QR, whose blocks are ours.
 
 #[cfg(all(feature = "faer", not(feature = "mkl")))]
-pub(super) use super::faer::{Kernel, NAME, Pivots, setting};
+pub(super) use super::faer::{Kernel, NAME, Pivots, setting, version};
 #[cfg(feature = "mkl")]
-pub(super) use super::mkl::{Kernel, NAME, Pivots, setting};
+pub(super) use super::mkl::{Kernel, NAME, Pivots, setting, version};
 
 #[cfg(not(any(feature = "mkl", feature = "faer")))]
 compile_error!(

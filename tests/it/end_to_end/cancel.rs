@@ -231,6 +231,7 @@ async fn a_boss_that_hears_it_from_the_worker_first_says_so_too(on: Place) {
         run: 1,
         worker: WorkerRef { id: "w".into(), host: "h".into() },
         compute_ns: 0,
+        times: None,
         error: Some(TaskError::Cancelled),
         format: Default::default(),
         payload_bytes: 0,

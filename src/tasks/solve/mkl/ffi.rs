@@ -85,6 +85,9 @@ unsafe extern "C" {
     /// `mkl_service.h`: the branch that this CPU would get.
     #[link_name = "MKL_CBWR_Get_Auto_Branch"]
     pub(super) fn mkl_cbwr_get_auto_branch() -> c_int;
+    /// `mkl_service.h`: writes at most so many bytes, without a zero where they do not suffice.
+    #[link_name = "MKL_Get_Version_String"]
+    pub(super) fn mkl_get_version_string(buffer: *mut c_char, len: c_int);
     /// What LAPACK's factorisations call with (thread, step, name, length of name); a return other than 0 stops them.
     pub(super) fn mkl_set_progress(hook: Progress) -> Option<Progress>;
     /// `omp.h` of libiomp5: how long the calling thread's team spins after a parallel region, in ms.

@@ -25,7 +25,8 @@ use ndarray_linalg::{Lapack, MatrixLayout, UPLO};
 
 use self::ffi::{
     Getrs, Potrs, dgemm_, dgemv_, dsymv_, dtrsm_, dtrsv_, kmp_set_blocktime, mkl_cbwr_get_auto_branch, mkl_cbwr_set,
-    mkl_set_num_threads_local, mkl_set_progress, omp_get_default_device, omp_set_default_device,
+    mkl_get_version_string, mkl_set_num_threads_local, mkl_set_progress, omp_get_default_device,
+    omp_set_default_device,
 };
 use super::kernel::{Broken, Factorisation, Op, Stage, Triangle};
 use super::scratch::grown;
@@ -33,6 +34,15 @@ use crate::task::Watch;
 
 /// Which kernel this build uses.
 pub(in crate::tasks::solve) const NAME: &str = "mkl";
+
+/// What it is, as it says itself.
+pub(in crate::tasks::solve) fn version() -> String {
+    let mut text: [c_char; 200] = [0; 200];
+    // SAFETY: the buffer is as long as MKL is told, and lives through the call.
+    unsafe { mkl_get_version_string(text.as_mut_ptr(), int(text.len())) };
+    let bytes: Vec<u8> = text.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
 
 /// MKL on the calling thread with a number of threads, until dropped.
 pub(in crate::tasks::solve) struct Kernel {

@@ -39,8 +39,10 @@ mitsuba: tools mkl ## pictures of `boss render` against those of Mitsuba 3 from 
 	@cargo build --locked $(FEATURES) --bin boss
 	@$${PYTHON:-python3} tests/mitsuba/compare.py target/debug/boss $(MITSUBA)
 
-bench: setup ## the benchmarks (criterion; the report is in target/criterion)
-	@cargo bench --locked $(FEATURES)
+# All of them, though one should fall short of a target of its own and fail.
+bench: setup ## the benchmarks, some 25 minutes (criterion; the report is in target/criterion), and `boss bench`
+	@cargo run --locked --release $(FEATURES) --bin boss -- bench
+	@cargo bench --locked $(FEATURES) --no-fail-fast
 
 memory: tools mkl ## the peak memory of one large solution by LU and by the mixed method, of reading JSON, and of a scene
 	@cargo test --locked $(FEATURES) --release --lib peak_memory -- --ignored --nocapture --test-threads=1

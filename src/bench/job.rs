@@ -68,8 +68,10 @@ fn encode(system: System, payload: Payload) -> Result<Encoded, TaskError> {
         return system.encode(payload.format());
     }
     system.check()?;
-    let text = serde_json::to_vec(&Form { a: Base64(&system.a), b: Base64(&system.b) });
-    let text = text.map_err(|error| TaskError::Invalid(format!("can't be written as JSON: {error}")))?;
+    let numbers = system.a.as_slice().len() + system.b.as_slice().len();
+    let mut text = Vec::with_capacity(numbers * 11 + 1024);
+    serde_json::to_writer(&mut text, &Form { a: Base64(&system.a), b: Base64(&system.b) })
+        .map_err(|error| TaskError::Invalid(format!("can't be written as JSON: {error}")))?;
     // What the pool must know is that of the binary form; only the payload is another.
     let Encoded { blob, flops, answer_bytes, .. } = system.encode(Format::Binary)?;
     let blob = Blob { format: Format::Json, params: blob.params, payload: vec![text.into()] };

@@ -3,11 +3,14 @@
 use serde::Serialize;
 use serde::ser::{SerializeSeq as _, Serializer};
 
-use super::super::{Certificate, Choice, How, Matrix, Solution, System};
+use super::super::{Certificate, Choice, How, Matrix, Order, Solution, System};
 use crate::task::TaskError;
 
 /// An f64 in JSON is at most this long: sign, 17 digits, point, exponent, comma.
 const NUMBER_BYTES: u64 = 26;
+/// Rows of a matrix that lies by columns are put together so many at a time: a row has each of its numbers on a cache line
+/// of its own, which has those of seven more rows.
+const STRIP: usize = 16;
 /// All but the numbers and the brackets of rows: names, certificate.
 const REST_BYTES: u64 = 1024;
 
@@ -66,19 +69,21 @@ impl Serialize for Matrix {
         if self.is_vector() {
             return serializer.collect_seq(self.as_slice());
         }
-        let view = self.view();
+        let (numbers, cols) = (self.as_slice(), self.cols());
         let mut rows = serializer.serialize_seq(Some(self.rows()))?;
-        for row in view.rows() {
-            rows.serialize_element(&Row(row))?;
+        if self.order() == Order::RowMajor {
+            (0..self.rows()).try_for_each(|row| rows.serialize_element(&numbers[row * cols..][..cols]))?;
+            return rows.end();
+        }
+        let mut strip = vec![0.0; STRIP * cols];
+        for first in (0..self.rows()).step_by(STRIP) {
+            let high = STRIP.min(self.rows() - first);
+            for (column, from) in numbers.chunks(self.rows()).enumerate() {
+                let from = &from[first..first + high];
+                from.iter().enumerate().for_each(|(row, number)| strip[row * cols + column] = *number);
+            }
+            (0..high).try_for_each(|row| rows.serialize_element(&strip[row * cols..][..cols]))?;
         }
         rows.end()
-    }
-}
-
-struct Row<'a>(ndarray::ArrayView1<'a, f64>);
-
-impl Serialize for Row<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter())
     }
 }

@@ -176,7 +176,7 @@ impl Bench {
             arguments.push("--no-setup".to_owned());
         }
         arguments.push(name.to_owned());
-        let start = Program::start::<Identity>(name, &script, &arguments, BASELINE_LIMIT);
+        let start = Program::start::<Identity>(name, &script, &arguments, None, BASELINE_LIMIT);
         let started = self.stop.run_until_cancelled(start).await.ok_or("interrupted before it began")?;
         let (program, identity) = started?;
         if identity.threads != threads {

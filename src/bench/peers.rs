@@ -58,9 +58,8 @@ pub(super) async fn start(
 ) -> Result<(Program, Identity), String> {
     let workers = workers.to_string();
     let mut arguments = ["serve", "--workers", &workers].map(str::to_owned).to_vec();
-    arguments.extend(broker.into_iter().flat_map(|url| ["--broker".to_owned(), url.to_owned()]));
     arguments.push(name.to_owned());
-    Program::start(name, script, &arguments, START_LIMIT).await
+    Program::start(name, script, &arguments, broker, START_LIMIT).await
 }
 
 enum By {

@@ -48,17 +48,22 @@ pub(super) fn find(programs: Option<&Path>, folder: &str) -> Result<PathBuf, Str
 }
 
 impl Program {
-    /// Starts one, and waits at most `limit` for the first line, in which it says what it is.
+    /// Starts one, with the address of the broker in its environment, where nobody else reads its password, and waits at
+    /// most `limit` for the first line, in which it says what it is.
     pub(super) async fn start<T: DeserializeOwned>(
         name: &str,
         script: &Path,
         arguments: &[String],
+        broker: Option<&str>,
         limit: Duration,
     ) -> Result<(Self, T), String> {
         let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
         let mut command = Command::new(&python);
         // What it says on stderr about what can't be had comes in its line on stdout as well.
         command.arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        if let Some(url) = broker {
+            command.env("RABBITRY_BROKER", url);
+        }
         let mut child =
             command.kill_on_drop(true).spawn().map_err(|error| format!("{}: {error}", python.to_string_lossy()))?;
         let requests = child.stdin.take();
@@ -141,7 +146,7 @@ mod tests {
             "import sys, json\nprint(json.dumps({'ready': 7}), flush=True)\nfor line in sys.stdin:\n    \
              word = line.strip()\n    print(word if word.startswith('{') else '{\"error\": \"no ' + word + '\"}', flush=True)\n",
         );
-        let started = Program::start::<serde_json::Value>("it", &path, &[], LIMIT).await;
+        let started = Program::start::<serde_json::Value>("it", &path, &[], None, LIMIT).await;
         let (mut program, identity) = started.expect("python3 is here");
         assert_eq!(identity["ready"], 7);
         let foreign = program.ask::<Vec<u8>>("{\"a\": 1}", LIMIT).await.expect_err("no list");
@@ -155,10 +160,11 @@ mod tests {
     async fn one_that_ends_or_hangs_is_an_error_in_words() {
         let folder = tempfile::tempdir().expect("a folder");
         let ended = script(&folder, "print('{}', flush=True)\n");
-        let (mut program, _) = Program::start::<serde_json::Value>("it", &ended, &[], LIMIT).await.expect("it starts");
+        let (mut program, _) =
+            Program::start::<serde_json::Value>("it", &ended, &[], None, LIMIT).await.expect("it starts");
         assert_eq!(program.ask::<serde_json::Value>("x", LIMIT).await.expect_err("gone"), "it has ended");
         let hangs = script(&folder, "import sys\nsys.stdin.read()\n");
-        let late = Program::start::<serde_json::Value>("it", &hangs, &[], Duration::from_millis(100)).await;
+        let late = Program::start::<serde_json::Value>("it", &hangs, &[], None, Duration::from_millis(100)).await;
         assert_eq!(late.err().as_deref(), Some("it gave no answer in 0 s"));
     }
 

@@ -9,7 +9,7 @@ use crate::pool::soon;
 use crate::rabbitmq::vhost;
 
 /// So small and so few that all parts take seconds.
-const QUICK: [&str; 6] = ["bench", "--sizes", "30,60", "--rounds", "2", "--json"];
+const QUICK: [&str; 6] = ["bench", "--sizes", "30,60", "--rounds", "1", "--json"];
 
 fn report_in(folder: &Path) -> Value {
     let text = std::fs::read_to_string(folder.join("report.json")).expect("report.json is there");

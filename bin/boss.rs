@@ -33,21 +33,21 @@ async fn run(cli: BossCli) -> Result<u8, Error> {
     let url = cli.broker.broker.as_deref();
     let remote = url.map(AmqpBroker::new).transpose()?.map(|broker| Arc::new(broker) as Arc<dyn Broker>);
     if let Some(measure) = cli.command.measure(url) {
-        return measure.run(Place { broker: remote, options: cli.broker.options() }, &stop).await;
+        let place = Place { broker: remote, options: cli.broker.options(), pool: cli.pool.options() };
+        return measure.run(place, &stop).await;
     }
     let broker = remote.clone().unwrap_or_else(|| Arc::new(EmbeddedBroker::new()));
     let pool = remote.is_none().then(|| {
         let options = worker::Options { quorum: cli.broker.quorum, ..cli.pool.options() };
         Launcher::new(broker.clone()).start(tasks::handlers(options.threads), options, drained.clone())
     });
-    let address = broker.address();
-    let boss = match stop.run_until_cancelled(Boss::connect(broker, cli.broker.options())).await {
+    let boss = match stop.run_until_cancelled(Boss::connect(broker.clone(), cli.broker.options())).await {
         Some(boss) => boss?,
         None => return Ok(exit::INTERRUPTED),
     };
     let code = match (cli.command, job) {
-        (BossCommand::Workers(args), _) => workers::run(&boss, &address, args.json).await,
-        (BossCommand::Cancel(args), _) => cancel::run(&boss, &address, args.task, args.json).await,
+        (BossCommand::Workers(args), _) => workers::run(&boss, &broker.address(), args.json).await,
+        (BossCommand::Cancel(args), _) => cancel::run(&boss, &broker.address(), args.task, args.json).await,
         (work, Some(job)) => Ok(job.run(&boss, work.submit(), work.json(), &stop).await),
         (_, None) => Ok(exit::USAGE),
     };

@@ -32,8 +32,11 @@ pub(super) struct Offset {
     pub within_ns: i128,
 }
 
+/// Of all hosts.
+pub(super) type Offsets = BTreeMap<String, Offset>;
+
 /// The offsets of all hosts. One that may be zero is taken for zero: processes of one machine have one clock.
-pub(super) fn offsets(trips: &[Trip]) -> BTreeMap<String, Offset> {
+pub(super) fn offsets<'a>(trips: impl IntoIterator<Item = &'a Trip>) -> Offsets {
     let mut bounds: BTreeMap<String, (i128, i128)> = BTreeMap::new();
     for Trip { host, times, .. } in trips {
         let least = i128::from(times.worker.sent_ns) - i128::from(times.answered_ns);
@@ -49,6 +52,19 @@ pub(super) fn offsets(trips: &[Trip]) -> BTreeMap<String, Offset> {
         }
     };
     bounds.into_iter().map(|(host, bound)| (host, offset(bound))).collect()
+}
+
+/// What a reader should know of them.
+pub(super) fn in_words(offsets: &Offsets) -> Vec<String> {
+    let foreign = offsets.iter().filter(|(_, offset)| offset.ns != 0).map(|(host, offset)| {
+        format!(
+            "the clock of {host} is taken to be {:.4} s ahead of this host's, within {:.4} s: the stages publish, queue and \
+             reply of its tasks are as exact as that",
+            offset.ns as f64 / 1e9,
+            offset.within_ns as f64 / 1e9
+        )
+    });
+    foreign.collect()
 }
 
 /// Where the time of a trip went. The sum is what lies between its first and its last time.

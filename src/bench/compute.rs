@@ -40,7 +40,7 @@ pub(super) fn published(sizes: &[usize]) -> Vec<ComputeRow> {
         contestant: contestant.to_owned(),
         detail: "the original project's figure, from its own machine; threads not said".to_owned(),
         n,
-        threads: 1,
+        threads: 0,
         seconds: Spread::of(&[seconds]),
         backward_error: None,
         missing: None,
@@ -234,7 +234,8 @@ impl Contestant for Theirs {
             return;
         }
         let request = format!("solve {} 1 {} 1 {TURN_SECONDS}", self.found.n, self.seed);
-        let answer = program.lock().await.ask::<Answer>(&request, LIMIT).await;
+        let limit = LIMIT + Duration::from_secs_f64(20.0 * expected_seconds(self.found.n));
+        let answer = program.lock().await.ask::<Answer>(&request, limit).await;
         match answer {
             Ok(answer) if answer.fingerprint == self.fingerprint => {
                 self.found.take(&answer.seconds, answer.backward_error, counts);

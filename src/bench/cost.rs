@@ -14,6 +14,9 @@ use super::stand::Stand;
 use crate::task::TaskError;
 use crate::tasks::solve::System;
 
+/// Workers that compute less than this share of their time are not what limits a stream.
+const IDLE: f64 = 0.8;
+
 /// One size, here and sent away.
 pub(super) struct Sending {
     n: usize,
@@ -38,8 +41,8 @@ impl Sending {
     }
 
     async fn stream(&self, stand: &Stand, rate: f64) -> Result<Streamed, TaskError> {
-        let count = job::count_for(SLICE_SECONDS, rate, stand.slots);
         let flight = in_flight(self.n, stand.slots);
+        let count = job::count_for(SLICE_SECONDS, rate, flight);
         job::stream(&stand.boss, &self.systems, (count, flight), Payload::Binary, |_| {}).await
     }
 
@@ -55,9 +58,16 @@ impl Sending {
             let cpu = |done: &Streamed| done.cpu_seconds / done.count as f64;
             self.local.push(1.0 / here.tasks_per_second());
             self.alone.push(lone.trip.wall_seconds - computing);
-            // Workers in this process compute as those here do: what they take more is the way. Half of it is their own
-            // and not the sender's, so that this is an upper bound.
-            self.sending.push(if self.manned { cpu(&away) } else { cpu(&away) - cpu(&here) });
+            self.sending.push(if !self.manned {
+                // Workers in this process compute as those here do: what they take more is the way. Half of it is their own
+                // and not the sender's, so that this is an upper bound.
+                cpu(&away) - cpu(&here)
+            } else if away.busy_seconds < IDLE * away.seconds * self.away.slots as f64 {
+                // The workers waited: for this machine, for the broker, or for the network.
+                cpu(&away).max(away.seconds / away.count as f64)
+            } else {
+                cpu(&away)
+            });
         }
         Ok(())
     }

@@ -1,20 +1,25 @@
 //! The work that is measured: systems made beforehand, sent one at a time or as a stream, in any form of payload.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 
 use super::clock::Trip;
+use super::expected_seconds;
 use super::model::Payload;
 use crate::boss::{Boss, Submit};
 use crate::task::{Blob, Encoded, Format, Outcome, Task, TaskError, TaskId, monotonic_ns};
 use crate::tasks::solve::{Base64, Solution, System};
 
-/// Different systems of a stream; the others are the same again. They share their bytes with what is sent.
-const DISTINCT_BYTES: u64 = 64 << 20;
-const DISTINCT_MAX: u64 = 32;
+/// Different systems of a stream, as benches/peers/ has them; the others are the same again. They share their bytes with
+/// what is sent.
+const DISTINCT_BYTES: u64 = 256_000_000;
+const DISTINCT_MAX: u64 = 8;
+
+/// A task is not waited for longer, beside what many of its size take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Bytes of a binary payload.
 pub(super) fn payload_bytes(n: usize) -> u64 {
@@ -44,6 +49,16 @@ impl Payload {
         match self {
             Payload::Binary => Format::Binary,
             Payload::Json | Payload::Base64 => Format::Json,
+        }
+    }
+
+    /// What a task of n unknowns takes, at most.
+    fn bytes_at_most(self, n: usize) -> u64 {
+        let binary = payload_bytes(n);
+        match self {
+            Payload::Binary => binary,
+            Payload::Json => binary / 8 * 26 + 1024,
+            Payload::Base64 => binary / 2 * 3 + 1024,
         }
     }
 
@@ -90,12 +105,16 @@ pub(super) struct Done {
 
 /// Sends one task and reads its answer.
 pub(super) async fn send(boss: &Boss, system: System, payload: Payload) -> Result<Done, TaskError> {
+    // Room first, as long as it may become: the texts of a stream must not be in memory all at once.
+    let n = system.a.rows();
+    let room = boss.reserve(payload.bytes_at_most(n), payload.bytes_at_most(1) * n as u64).await;
     let (watch, began_ns) = (Instant::now(), monotonic_ns());
     let encoded = encode(system, payload)?;
     let encoded_ns = monotonic_ns();
     let (task_bytes, params) = (encoded.blob.payload_bytes(), encoded.blob.params.clone());
-    let room = boss.reserve(encoded.window_bytes(), 0).await;
-    let how = Submit { format: payload.format(), ..Submit::default() };
+    // A pool that has gone is an error, in the end.
+    let deadline = Some(PATIENCE + Duration::from_secs_f64(200.0 * expected_seconds(n)));
+    let how = Submit { format: payload.format(), deadline, ..Submit::default() };
     let ticket = room.submit_encoded(TaskId::random(), &System::KIND, encoded, how);
     let Outcome { result, worker, compute_seconds, times, .. } = ticket.outcome().await;
     let answer = result?;
@@ -165,9 +184,10 @@ fn cpu_seconds() -> f64 {
     spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
 }
 
-/// A size of stream that takes about so long: `rate` was measured with another one.
-pub(super) fn count_for(seconds: f64, rate: f64, slots: usize) -> u64 {
+/// A size of stream that takes about so long, and is longer than its start and its end: `rate` was measured with another
+/// one.
+pub(super) fn count_for(seconds: f64, rate: f64, in_flight: usize) -> u64 {
     let wanted = seconds * rate;
-    let least = 2 * slots.max(1) as u64;
+    let least = 2 * in_flight.max(1) as u64;
     if wanted.is_finite() { (wanted.min(1e5) as u64).max(least) } else { least }
 }

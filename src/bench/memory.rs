@@ -7,6 +7,7 @@ use crate::directory::Node;
 
 /// Processes that are watched: their peaks from now on.
 pub(super) struct Watched {
+    own: bool,
     workers: Vec<u32>,
 }
 
@@ -15,15 +16,16 @@ impl Watched {
     pub(super) fn start(nodes: &[Node]) -> Self {
         let host = gethostname::gethostname();
         let here = nodes.iter().filter(|node| *node.host == *host.to_string_lossy() && is_worker(node.pid));
-        let workers: Vec<u32> = here.map(|node| node.pid).collect();
-        reset(std::process::id());
-        workers.iter().for_each(|pid| reset(*pid));
-        Watched { workers }
+        let workers = here.map(|node| node.pid).filter(|pid| reset(*pid)).collect();
+        Watched { own: reset(std::process::id()), workers }
     }
 
     /// Bytes of this process, and of the largest worker with a process of its own.
     pub(super) fn peaks(&self) -> (Option<u64>, Option<u64>) {
-        (peak_bytes(std::process::id()), self.workers.iter().filter_map(|pid| peak_bytes(*pid)).max())
+        (
+            self.own.then(|| peak_bytes(std::process::id())).flatten(),
+            self.workers.iter().filter_map(|pid| peak_bytes(*pid)).max(),
+        )
     }
 }
 
@@ -33,11 +35,9 @@ fn is_worker(pid: u32) -> bool {
         && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "worker")
 }
 
-/// 5 is for the peak (proc_pid_clear_refs(5)). Where it is not allowed the peak stays that of the process's life.
-fn reset(pid: u32) {
-    if let Err(error) = fs::write(format!("/proc/{pid}/clear_refs"), "5") {
-        tracing::debug!(%error, pid, "its peak memory is that of its whole life");
-    }
+/// 5 is for the peak (proc_pid_clear_refs(5)). Where it is not allowed the peak would be that of the process's life: false.
+fn reset(pid: u32) -> bool {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok()
 }
 
 fn peak_bytes(pid: u32) -> Option<u64> {
@@ -52,15 +52,13 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_was_touched_and_given_back_is_in_the_peak_until_the_next_start() {
+    fn what_was_touched_and_given_back_is_in_the_peak() {
         let touched = |bytes: usize| std::hint::black_box(vec![1u8; bytes]).len() as u64;
         let before = Watched::start(&[]);
         let most = touched(200 << 20);
         let (peak, workers) = before.peaks();
         assert!(peak.is_some_and(|bytes| bytes >= most), "{peak:?}");
         assert_eq!(workers, None);
-        let (after, _) = Watched::start(&[]).peaks();
-        assert!(after < peak, "{after:?} after {peak:?}");
     }
 
     #[test]

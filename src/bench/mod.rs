@@ -30,16 +30,16 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::boss;
+use crate::boss::{self, Boss};
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::{Broker, Error};
-use crate::task::Task;
 use crate::tasks::solve::{SolveHandler, System};
+use crate::worker;
 pub use estimate::Estimate;
 use model::{Report, SCHEMA, Settings};
 pub use parts::Part;
 use rounds::Progress;
-use stand::{Crew, Ground};
+use stand::Ground;
 
 /// What a measurement takes, unless one task takes longer.
 const SLICE_SECONDS: f64 = 0.25;
@@ -71,6 +71,8 @@ pub struct Place {
     pub broker: Option<Arc<dyn Broker>>,
     /// How the bosses behave.
     pub options: boss::Options,
+    /// What workers of the bench's own may take of this machine.
+    pub pool: worker::Options,
 }
 
 /// Grounds, and what is common to all parts.
@@ -88,19 +90,19 @@ struct Bench {
 
 impl Place {
     fn ground(&self, broker: Arc<dyn Broker>, handler: &Arc<SolveHandler>, manned: bool) -> Ground {
-        Ground { broker, options: self.options, handler: handler.clone(), manned }
+        Ground { broker, options: self.options, handler: handler.clone(), manned, slots: 0, pool: self.pool.clone() }
     }
 }
 
-/// Measures until all is done or `stop`; what is there by then is in the report.
+/// Measures until all is done or `stop`; what is there by then is in the report. False if a part could not be measured,
+/// which a note of the report tells.
 ///
 /// # Errors
 /// The broker's, at the first connection.
-pub async fn run(mut plan: Plan, place: Place, stop: &CancellationToken) -> Result<Report, Error> {
+pub async fn run(mut plan: Plan, place: Place, stop: &CancellationToken) -> Result<(Report, bool), Error> {
     let began = Instant::now();
     let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let cores = Crew::usual().slots;
-    let handler = Arc::new(SolveHandler::new(cores));
+    let handler = Arc::new(SolveHandler::new(place.pool.threads));
     let here = Arc::new(place.ground(Arc::new(EmbeddedBroker::new()), &handler, false));
     let mut nodes = Vec::new();
     let mut product = None;
@@ -108,11 +110,12 @@ pub async fn run(mut plan: Plan, place: Place, stop: &CancellationToken) -> Resu
     if let Some(broker) = &place.broker {
         // Whoever runs there is used: workers of our own would share the machine with them, and the tasks.
         let mut ground = place.ground(broker.clone(), &handler, true);
-        let stand = ground.open(Crew::usual()).await?;
-        nodes = stand.boss.nodes();
-        nodes.retain(|node| node.kinds.iter().any(|kind| kind == System::KIND.as_str()));
-        stand.close().await;
+        let boss = stop.run_until_cancelled(Boss::connect(broker.clone(), place.options)).await;
+        let boss = boss.ok_or_else(|| Error::Lost("interrupted".into()))??;
+        nodes = ground.look(&boss).await?;
+        boss.close().await;
         ground.manned = !nodes.is_empty();
+        ground.slots = nodes.iter().map(|node| node.slots as usize).sum();
         product = broker.product().await;
         away = Some(Arc::new(ground));
     }
@@ -132,16 +135,16 @@ pub async fn run(mut plan: Plan, place: Place, stop: &CancellationToken) -> Resu
         break_even: None,
         peers: Vec::new(),
     };
-    let progress = Progress::new(plan.settings.rounds, parts::expected_seconds(&plan, away.as_deref()));
+    let progress = Progress::new(plan.settings.rounds, parts::expected_seconds(&plan, &here, away.as_deref()));
     let mut bench =
         Bench { plan, parallel_from: handler.parallel_from(), here, away, progress, stop: stop.clone(), report };
     bench.note_the_place();
-    bench.all_parts().await;
+    let is_whole = bench.all_parts().await;
     bench.progress.finish();
     let Bench { mut report, .. } = bench;
     report.seconds = began.elapsed().as_secs_f64();
     report.complete = !stop.is_cancelled();
-    Ok(report)
+    Ok((report, is_whole))
 }
 
 /// How many of what to estimate.
@@ -165,18 +168,17 @@ const GLANCE_N: usize = 1500;
 /// The broker's, and in words what a task that failed says.
 pub async fn estimate(question: Question, place: Place) -> Result<Estimate, Error> {
     let n = question.n.clamp(1, GLANCE_N);
-    let cores = Crew::usual().slots;
-    let handler = Arc::new(SolveHandler::new(cores));
+    let (cores, handler) = (place.pool.slots, Arc::new(SolveHandler::new(place.pool.threads)));
     let failed = |error: crate::task::TaskError| Error::Lost(format!("the measurement failed: {error}"));
     let systems: Arc<[System]> = job::systems(n, 1).map_err(failed)?.into();
     let here = place.ground(Arc::new(EmbeddedBroker::new()), &handler, false);
-    let here = Arc::new(here.open(Crew::usual()).await?);
+    let here = Arc::new(here.open(here.usual()).await?);
     let mut workers = Vec::new();
     let mut away = here.clone();
     if let Some(broker) = &place.broker {
-        let stand = place.ground(broker.clone(), &handler, true).open(Crew::usual()).await?;
-        workers = stand.boss.nodes();
-        workers.retain(|node| node.kinds.iter().any(|kind| kind == System::KIND.as_str()));
+        let ground = place.ground(broker.clone(), &handler, true);
+        let stand = ground.open(ground.usual()).await?;
+        workers = ground.look(&stand.boss).await?;
         away = if workers.is_empty() { here.clone() } else { Arc::new(stand) };
     }
     let manned = !workers.is_empty();

@@ -169,7 +169,7 @@ pub struct ComputeRow {
     pub detail: String,
     /// Unknowns; one right-hand side.
     pub n: usize,
-    /// Threads it was given.
+    /// Threads it was given; 0 where that is not said.
     pub threads: usize,
     /// Of one solution.
     pub seconds: Option<Spread>,
@@ -232,7 +232,8 @@ pub struct Cost {
     pub local_seconds: f64,
     /// Seconds of a round trip that are not computing, a task alone.
     pub alone_seconds: f64,
-    /// Seconds of this machine for each task of a stream beside computing: what it can send is bounded by it.
+    /// Seconds for each task of a stream beside computing, which bound what this machine can send: its CPU time, or the
+    /// time between answers where the workers had to wait for them.
     pub stream_seconds: f64,
 }
 
@@ -258,7 +259,7 @@ pub struct PeerRow {
     pub n: usize,
     /// Systems of one job.
     pub count: usize,
-    /// Worker processes, one thread each.
+    /// Worker processes of one thread each; of ours slots.
     pub workers: usize,
     /// Throughput of the job.
     pub tasks_per_second: Option<Spread>,

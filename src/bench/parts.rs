@@ -16,7 +16,7 @@ use super::pool::Setting;
 use super::program::{self, Program};
 use super::rounds::Contestant;
 use super::stand::{Crew, Ground, Stand};
-use super::{Bench, SLICE_SECONDS, job};
+use super::{Bench, SLICE_SECONDS, clock, job};
 use crate::broker::Error;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::tasks::solve::System;
@@ -82,11 +82,13 @@ impl Bench {
         self.away.clone().unwrap_or_else(|| self.here.clone())
     }
 
-    pub(super) async fn all_parts(&mut self) {
+    /// False if one of them could not be measured.
+    pub(super) async fn all_parts(&mut self) -> bool {
+        let mut is_whole = true;
         let parts = self.plan.parts.clone();
         for part in parts {
             if self.stop.is_cancelled() {
-                return;
+                break;
             }
             let done = match part {
                 Part::Payload => self.payload().await,
@@ -98,8 +100,20 @@ impl Bench {
             if let Err(why) = done {
                 self.progress.say(&why);
                 self.note(&why);
+                is_whole = false;
             }
         }
+        is_whole
+    }
+
+    async fn opened(&self, ground: &Ground, part: &str) -> Result<Stand, String> {
+        self.opened_with(ground, ground.usual(), part).await
+    }
+
+    async fn opened_with(&self, ground: &Ground, crew: Crew, part: &str) -> Result<Stand, String> {
+        let opened = self.stop.run_until_cancelled(ground.open(crew)).await;
+        let opened = opened.unwrap_or_else(|| Err(Error::Lost("interrupted".into())));
+        opened.map_err(|error| format!("{part}: {error}"))
     }
 
     fn systems(&self, n: usize) -> Result<Arc<[System]>, String> {
@@ -108,28 +122,30 @@ impl Bench {
     }
 
     async fn payload(&mut self) -> Result<(), String> {
-        let stand = Arc::new(opened(&self.ground(), Crew::usual(), "payload").await?);
+        let stand = Arc::new(self.opened(&self.ground(), "payload").await?);
+        let mut done: Vec<Form> = Vec::new();
         for n in self.plan.settings.sizes.clone() {
             let systems = self.systems(n)?;
             let forms = self.plan.settings.payloads.iter();
             let mut forms: Vec<Form> =
                 forms.map(|&payload| Form::new(stand.clone(), systems.clone(), n, payload)).collect();
             self.progress.run(&mut forms, &self.stop).await;
-            for (row, notes) in forms.iter().map(Form::row) {
-                notes.iter().for_each(|note| self.note(note));
-                self.report.payload.push(row);
-            }
-            drop(forms);
+            done.extend(forms);
             if self.stop.is_cancelled() {
                 break;
             }
         }
+        // Of all tasks together: the fastest ones say most of another host's clock.
+        let offsets = clock::offsets(done.iter().flat_map(Form::trips));
+        clock::in_words(&offsets).iter().for_each(|note| self.note(note));
+        self.report.payload.extend(done.iter().map(|form| form.row(&offsets)));
+        drop(done);
         close(stand).await;
         Ok(())
     }
 
     async fn compute(&mut self) -> Result<(), String> {
-        let cores = Crew::usual().slots;
+        let cores = self.here.pool.threads;
         let mut threads = vec![1, cores];
         threads.dedup();
         for threads in threads {
@@ -137,7 +153,7 @@ impl Bench {
             let stand = async |slots: usize| {
                 let ground = Ground { broker: Arc::new(EmbeddedBroker::new()), ..(*self.here).clone() };
                 let crew = Crew { workers: 1, slots, threads: slots, prefetch: None };
-                opened(&ground, crew, "compute").await.map(Arc::new)
+                self.opened_with(&ground, crew, "compute").await.map(Arc::new)
             };
             // What a worker would compute on one thread has nothing beside it here.
             let (narrow, wide) = (stand(1).await?, stand(threads).await?);
@@ -149,7 +165,7 @@ impl Bench {
                 }
             }
             for (program, _) in baselines.into_values().flatten() {
-                end(program).await;
+                end(program, self.stop.is_cancelled()).await;
             }
             close(narrow).await;
             close(wide).await;
@@ -180,7 +196,7 @@ impl Bench {
         let started = self.stop.run_until_cancelled(start).await.ok_or("interrupted before it began")?;
         let (program, identity) = started?;
         if identity.threads != threads {
-            program.end().await;
+            program.end(false).await;
             return Err(format!("it uses {} threads, not {threads}", identity.threads));
         }
         Ok((program, identity))
@@ -201,9 +217,9 @@ impl Bench {
                 true => compute::positive_definite(system).map(|definite| definite.by(method)),
                 false => Ok(system.clone().by(method)),
             };
-            let systems = systems.iter().map(system).collect::<Result<Vec<System>, _>>();
-            let systems = systems.map_err(|error| error.to_string())?;
-            Ok(Solver::Ours(Ours::new(name, stand.clone(), systems, n, threads)))
+            // One, again and again, as the others do.
+            let system = system(first).map_err(|error| error.to_string())?;
+            Ok(Solver::Ours(Ours::new(name, stand.clone(), vec![system], n, threads)))
         });
         let mut solvers = ours.collect::<Result<Vec<Solver>, String>>()?;
         let seed = self.plan.settings.seed;
@@ -237,8 +253,8 @@ impl Bench {
 
     async fn break_even(&mut self) -> Result<(), String> {
         let Some(away) = self.away.clone() else { return Ok(()) };
-        let here = Arc::new(opened(&self.here, Crew::usual(), "break-even").await?);
-        let there = Arc::new(opened(&away, Crew::usual(), "break-even").await?);
+        let here = Arc::new(self.opened(&self.here, "break-even").await?);
+        let there = Arc::new(self.opened(&away, "break-even").await?);
         let mut costs = Vec::new();
         for n in self.plan.settings.sizes.clone() {
             let systems = self.systems(n)?;
@@ -260,7 +276,7 @@ impl Bench {
     }
 
     async fn peers(&mut self) -> Result<(), String> {
-        let workers = Crew::usual().slots;
+        let workers = self.here.pool.slots;
         let mut all: BTreeMap<String, Peer> = BTreeMap::new();
         for name in self.plan.settings.peers.clone() {
             self.progress.doing(&format!("starting {name}; setting it up takes a while"));
@@ -289,15 +305,15 @@ impl Bench {
             self.report.peers.extend(entrants.iter().map(Entrant::row));
         }
         for (program, _) in all.into_values().flatten() {
-            end(program).await;
+            end(program, self.stop.is_cancelled()).await;
         }
         Ok(())
     }
 }
 
 /// What all of it takes, roughly.
-pub(super) fn expected_seconds(plan: &super::Plan, away: Option<&Ground>) -> f64 {
-    let cores = Crew::usual().slots as f64;
+pub(super) fn expected_seconds(plan: &super::Plan, here: &Ground, away: Option<&Ground>) -> f64 {
+    let cores = here.pool.slots as f64;
     let Settings { sizes, payloads, baselines, peers, rounds, .. } = &plan.settings;
     let of = |part: &Part, n: usize| {
         let (once, slice) = (super::expected_seconds(n), SLICE_SECONDS);
@@ -351,10 +367,6 @@ impl Contestant for Solver {
     }
 }
 
-async fn opened(ground: &Ground, crew: Crew, part: &str) -> Result<Stand, String> {
-    ground.open(crew).await.map_err(|error: Error| format!("{part}: {error}"))
-}
-
 /// Closes a stand that nobody measures on any more.
 async fn close(stand: Arc<Stand>) {
     if let Some(stand) = Arc::into_inner(stand) {
@@ -363,8 +375,8 @@ async fn close(stand: Arc<Stand>) {
 }
 
 /// Ends a program that nobody asks any more.
-async fn end(program: Arc<Mutex<Program>>) {
+async fn end(program: Arc<Mutex<Program>>, at_once: bool) {
     if let Some(program) = Arc::into_inner(program) {
-        program.into_inner().end().await;
+        program.into_inner().end(at_once).await;
     }
 }

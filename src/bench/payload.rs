@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::clock::{self, Trip};
+use super::clock::{self, Offsets, Trip};
 use super::job::{self, Done};
 use super::memory::Watched;
 use super::model::{Payload, PayloadRow, Spread, Stages};
@@ -56,21 +56,25 @@ impl Form {
             self.rate = alone as f64 / seconds;
         }
         let watched = Watched::start(&self.stand.boss.nodes());
-        let count = job::count_for(SLICE_SECONDS, self.rate, self.stand.slots);
         let in_flight = in_flight(self.n, self.stand.slots);
+        let count = job::count_for(SLICE_SECONDS, self.rate, in_flight);
         let streamed = job::stream(&self.stand.boss, &self.systems, (count, in_flight), self.payload, |_| {}).await?;
         self.rate = streamed.tasks_per_second();
         let (boss, worker) = watched.peaks();
-        self.peaks = (self.peaks.0.max(boss), self.peaks.1.max(worker));
         if counts {
+            self.peaks = (self.peaks.0.max(boss), self.peaks.1.max(worker));
             self.rates.push(self.rate);
         }
         Ok(())
     }
 
-    /// What it found, and the offsets of other hosts' clocks in words.
-    pub(super) fn row(&self) -> (PayloadRow, Vec<String>) {
-        let offsets = clock::offsets(&self.trips);
+    /// Its tasks on their way.
+    pub(super) fn trips(&self) -> &[Trip] {
+        &self.trips
+    }
+
+    /// What it found.
+    pub(super) fn row(&self, offsets: &Offsets) -> PayloadRow {
         let timed: Vec<(f64, Stages)> = self
             .trips
             .iter()
@@ -78,7 +82,7 @@ impl Form {
             .collect();
         let walls: Vec<f64> = timed.iter().map(|(wall, _)| *wall).collect();
         let not_begun = || (walls.is_empty()).then(|| "interrupted before its first round".to_owned());
-        let row = PayloadRow {
+        PayloadRow {
             n: self.n,
             payload: self.payload,
             task_bytes: self.bytes.0,
@@ -89,16 +93,7 @@ impl Form {
             boss_peak_bytes: self.peaks.0,
             worker_peak_bytes: self.peaks.1,
             missing: self.failed.as_ref().map(TaskError::to_string).or_else(not_begun),
-        };
-        let foreign = offsets.into_iter().filter(|(_, offset)| offset.ns != 0).map(|(host, offset)| {
-            format!(
-                "the clock of {host} is taken to be {:.3} s ahead of this host's, within {:.3} s; the stages publish, queue \
-                 and reply of its tasks are as exact as that",
-                offset.ns as f64 / 1e9,
-                offset.within_ns as f64 / 1e9
-            )
-        });
-        (row, foreign.collect())
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Part 5: the same job by what people would use instead, and by this pool.
 //!
 //! A job is so many systems, made before the clock starts, of which so many are on their way at a time; it ends when all
-//! answers are here. Each has one worker of one thread for each core.
+//! answers are here. A peer has a worker process of one thread for each core; this pool has one worker with as many slots,
+//! or those that run on the broker already.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::model::{Payload, PeerRow, Spread};
 use super::payload::in_flight;
 use super::program::Program;
 use super::rounds::Contestant;
-use super::stand::{Crew, Ground};
+use super::stand::Ground;
 use crate::tasks::solve::System;
 
 /// Setting one up takes a download.
@@ -84,7 +85,10 @@ pub(super) struct Entrant {
 
 impl Entrant {
     pub(super) fn ours(name: &str, ground: &Arc<Ground>, systems: &Arc<[System]>, n: usize, workers: usize) -> Self {
-        let detail = format!("{}, {}", env!("CARGO_PKG_VERSION"), ground.broker.address());
+        let slots = if ground.manned { ground.slots } else { ground.pool.slots };
+        let who = if ground.manned { "the workers that run" } else { "one worker" };
+        let detail = format!("{}, {}, {slots} slots of {who}", env!("CARGO_PKG_VERSION"), ground.broker.address());
+        let workers = if ground.manned { slots } else { workers };
         let (name, systems) = (name.to_owned(), systems.clone());
         let (rates, backward_error, missing) = (Vec::new(), None, None);
         let by = By::Ours(ground.clone());
@@ -108,8 +112,7 @@ impl Entrant {
         let (count, flight) = (count(self.n), in_flight(self.n, self.workers));
         match &self.by {
             By::Ours(ground) => {
-                let crew = Crew { workers: 1, slots: self.workers, ..Crew::usual() };
-                let stand = ground.open(crew).await.map_err(|error| error.to_string())?;
+                let stand = ground.open(ground.usual()).await.map_err(|error| error.to_string())?;
                 let boss = &stand.boss;
                 // As the peers have done a small job by the time they say that they are ready.
                 let warm = job::stream(boss, &self.systems, (2, 2), Payload::Binary, |_| {}).await;

@@ -25,7 +25,8 @@ pub(super) struct Setting {
     systems: Arc<[System]>,
     /// Of the stand, once it is known.
     slots: usize,
-    found: Vec<Streamed>,
+    /// With the slots there were.
+    found: Vec<(Streamed, usize)>,
     rate: f64,
     failed: Option<String>,
 }
@@ -33,7 +34,7 @@ pub(super) struct Setting {
 impl Setting {
     /// Those worth a look: one after another is varied. Of workers that run already only what is in flight can be.
     pub(super) fn all(ground: &Arc<Ground>, systems: &Arc<[System]>, n: usize) -> Vec<Setting> {
-        let usual = Crew::usual();
+        let usual = ground.usual();
         let cores = usual.slots;
         let one = |sweep, crew: Crew, in_flight| Setting {
             sweep,
@@ -47,7 +48,7 @@ impl Setting {
             rate: 0.0,
             failed: None,
         };
-        let busy = in_flight(n, cores);
+        let busy = in_flight(n, ground.slots.max(cores));
         let mut all = Vec::new();
         if !ground.manned {
             let workers = steps(cores).map(|workers| Crew { workers, slots: 1, threads: 1, prefetch: None });
@@ -66,7 +67,7 @@ impl Setting {
         let stand = self.ground.open(self.crew).await.map_err(|error| error.to_string())?;
         self.slots = stand.slots;
         let stream = async |seconds: f64, rate: f64| {
-            let count = job::count_for(seconds, rate, stand.slots);
+            let count = job::count_for(seconds, rate, self.in_flight);
             job::stream(&stand.boss, &self.systems, (count, self.in_flight), Payload::Binary, |_| {}).await
         };
         let warm = stream(WARM * SLICE_SECONDS, self.rate).await;
@@ -78,10 +79,14 @@ impl Setting {
         measured.map_err(|error| error.to_string())
     }
 
+    fn rates(&self) -> Vec<f64> {
+        self.found.iter().map(|(one, _)| one.tasks_per_second()).collect()
+    }
+
     /// What it found; `None` of nothing.
     pub(super) fn row(&self) -> Option<PoolRow> {
-        let rates: Vec<f64> = self.found.iter().map(Streamed::tasks_per_second).collect();
-        let busy = |one: &Streamed| one.busy_seconds / (one.seconds * self.slots as f64);
+        let rates = self.rates();
+        let busy = |(one, slots): &(Streamed, usize)| one.busy_seconds / (one.seconds * *slots as f64);
         let efficiency: Vec<f64> = self.found.iter().map(busy).collect();
         let manned = self.ground.manned;
         Some(PoolRow {
@@ -129,15 +134,14 @@ impl Contestant for Setting {
         match self.measure().await {
             Ok(streamed) => {
                 self.rate = streamed.tasks_per_second();
-                self.found.extend(counts.then_some(streamed));
+                self.found.extend(counts.then_some((streamed, self.slots)));
             }
             Err(why) => self.failed = Some(why),
         }
     }
 
     fn is_settled(&self) -> bool {
-        let rates: Vec<f64> = self.found.iter().map(Streamed::tasks_per_second).collect();
-        self.failed.is_some() || Spread::of(&rates).is_some_and(|spread| spread.is_narrow())
+        self.failed.is_some() || Spread::of(&self.rates()).is_some_and(|spread| spread.is_narrow())
     }
 }
 

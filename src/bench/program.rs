@@ -61,6 +61,8 @@ impl Program {
         let mut command = Command::new(&python);
         // What it says on stderr about what can't be had comes in its line on stdout as well.
         command.arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // Ctrl-C is for us: a program ends when it is told to.
+        command.process_group(0);
         if let Some(url) = broker {
             command.env("RABBITRY_BROKER", url);
         }
@@ -73,7 +75,7 @@ impl Program {
         match program.answer(limit).await {
             Ok(identity) => Ok((program, identity)),
             Err(error) => {
-                program.end().await;
+                program.end(false).await;
                 Err(error)
             }
         }
@@ -81,7 +83,8 @@ impl Program {
 
     /// One request, and the answer to it.
     pub(super) async fn ask<T: DeserializeOwned>(&mut self, request: &str, limit: Duration) -> Result<T, String> {
-        if let Some(requests) = &mut self.requests {
+        let Some(requests) = &mut self.requests else { return Err(format!("{} gave no answer before", self.name)) };
+        {
             // A program that is gone reads no requests; whether it is, the missing answer says better.
             let _ = requests.write_all(format!("{request}\n").as_bytes()).await;
             let _ = requests.flush().await;
@@ -108,10 +111,10 @@ impl Program {
         serde_json::from_str(&line).map_err(foreign)
     }
 
-    /// Ends it, and what it has started: by the end of its stdin, then by a signal, then at once.
-    pub(super) async fn end(mut self) {
+    /// Ends it, and what it has started: by the end of its stdin unless it may be at work, then by a signal, then at once.
+    pub(super) async fn end(mut self, at_once: bool) {
         self.requests = None;
-        if tokio::time::timeout(PATIENCE, self.child.wait()).await.is_ok() {
+        if !at_once && tokio::time::timeout(PATIENCE, self.child.wait()).await.is_ok() {
             return;
         }
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
@@ -153,7 +156,7 @@ mod tests {
         assert!(foreign.starts_with("the answer of it is none of the protocol"), "{foreign}");
         assert_eq!(program.ask::<serde_json::Value>("work", LIMIT).await.expect_err("refused"), "no work");
         assert_eq!(program.ask::<serde_json::Value>("{\"a\": 1}", LIMIT).await.expect("echoed")["a"], 1);
-        program.end().await;
+        program.end(false).await;
     }
 
     #[tokio::test]

@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The bar moves so often.
 const REDRAW: Duration = Duration::from_millis(200);
+/// A turn that runs at the end has so long to end.
+const LAST: Duration = Duration::from_secs(2);
 /// So many times the rounds asked for, at most, for those whose interval is wide.
 const ROUNDS_TIMES_MAX: usize = 2;
 
@@ -66,11 +68,18 @@ impl Progress {
             let is_extra = round > self.rounds;
             let mut anyone = false;
             for one in contestants.iter_mut().filter(|one| !is_extra || !one.is_settled()) {
-                anyone = true;
-                self.doing(&one.name());
-                if stop.run_until_cancelled(one.turn(round > 0)).await.is_none() {
+                if stop.is_cancelled() {
                     return;
                 }
+                anyone = true;
+                self.doing(&one.name());
+                let mut turn = one.turn(round > 0);
+                if stop.run_until_cancelled(&mut turn).await.is_none() {
+                    // Most are short, and leave things in order at their end.
+                    let _ = tokio::time::timeout(LAST, turn).await;
+                    return;
+                }
+                drop(turn);
                 // The length is of the rounds that are sure.
                 if !is_extra {
                     self.bar.inc(units(one.turn_seconds()));

@@ -1,22 +1,25 @@
 //! Where something is measured: a boss, and the workers that run already or some of our own in this process.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::boss::{self, Boss};
 use crate::broker::{Broker, Error};
+use crate::directory::Node;
 use crate::task::{Handler, Task};
 use crate::tasks::solve::System;
-use crate::worker::{Launcher, Memory, Options, Summary, free_memory_bytes};
+use crate::worker::{Launcher, Memory, Options, Summary};
 
 /// Workers of our own are there after this, or something is wrong.
 const START_LIMIT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(2);
 /// How long workers that run already have to say so.
 const ASK: Duration = Duration::from_millis(400);
+/// twice as long each time, if somebody is there.
+const ASKED_MAX: usize = 4;
 
 /// One of the two places there are: this process, or a broker.
 #[derive(Clone)]
@@ -29,6 +32,10 @@ pub struct Ground {
     pub handler: Arc<dyn Handler>,
     /// Workers run there already: they are used as they are, and none of our own is started.
     pub manned: bool,
+    /// Slots of these when they were looked for.
+    pub slots: usize,
+    /// What workers of our own may take of this machine.
+    pub pool: Options,
 }
 
 /// Workers of our own.
@@ -44,12 +51,6 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// One worker with all cores, as `worker` starts.
-    pub(super) fn usual() -> Self {
-        let slots = Options::default().slots;
-        Crew { workers: 1, slots, threads: slots, prefetch: None }
-    }
-
     /// Tasks of one thread that it computes at a time.
     pub(super) fn cores(&self) -> usize {
         self.workers * self.slots
@@ -70,18 +71,38 @@ pub(super) struct Stand {
 }
 
 impl Ground {
+    /// One worker with all that it may take, as `boss` starts it.
+    pub(super) fn usual(&self) -> Crew {
+        Crew { workers: 1, slots: self.pool.slots, threads: self.pool.threads, prefetch: None }
+    }
+
+    /// The workers that solve, and run already.
+    pub(super) async fn look(&self, boss: &Boss) -> Result<Vec<Node>, Error> {
+        let mut patience = ASK;
+        for _ in 0..ASKED_MAX {
+            let mut nodes = boss.workers(patience).await?;
+            nodes.retain(|node| node.kinds.iter().any(|kind| kind == System::KIND.as_str()));
+            // A busy machine answers late.
+            if !nodes.is_empty() || boss.consumers(System::KIND.as_str()).await? == 0 {
+                return Ok(nodes);
+            }
+            patience *= 2;
+        }
+        Err(Error::Lost(
+            "somebody consumes from the work queue who does not say what it is; stop it, and try again".into(),
+        ))
+    }
+
     /// Opens a stand: with `crew`, unless workers run there already. Returns when all are consuming.
     pub(super) async fn open(&self, crew: Crew) -> Result<Stand, Error> {
         let stop = CancellationToken::new();
         let boss = Boss::connect(self.broker.clone(), self.options).await?;
         if self.manned {
-            let nodes = boss.workers(ASK).await?;
-            let slots = nodes.iter().filter(|node| node.kinds.iter().any(|kind| kind == System::KIND.as_str()));
-            let slots: usize = slots.map(|node| node.slots as usize).sum();
+            let slots = self.look(&boss).await?.iter().map(|node| node.slots as usize).sum::<usize>();
             return Ok(Stand { boss, slots: slots.max(1), workers: Vec::new(), stop });
         }
         let launcher = Launcher::new(self.broker.clone());
-        let memory = Memory::new(free_memory_bytes() / 10 * 7);
+        let memory = Memory::new(self.pool.memory_bytes);
         let start = |_| {
             let options = Options {
                 slots: crew.slots,
@@ -94,14 +115,15 @@ impl Ground {
             AbortOnDropHandle::new(launcher.start(vec![self.handler.clone()], options, stop.clone()))
         };
         let mut stand = Stand { boss, slots: crew.cores(), workers: (0..crew.workers).map(start).collect(), stop };
-        stand.wait_for(crew.workers).await?;
+        let there = tokio::time::timeout(START_LIMIT, stand.wait_for(crew.workers)).await;
+        let late = || Err(Error::Lost(format!("no worker of the bench is consuming after {START_LIMIT:?}")));
+        there.unwrap_or_else(|_| late())?;
         Ok(stand)
     }
 }
 
 impl Stand {
     async fn wait_for(&mut self, workers: usize) -> Result<(), Error> {
-        let started = Instant::now();
         while (self.boss.consumers(System::KIND.as_str()).await? as usize) < workers {
             if let Some(ended) = self.workers.iter_mut().find(|worker| worker.is_finished()) {
                 let why = match ended.await {
@@ -109,9 +131,6 @@ impl Stand {
                     _ => "a worker of the bench ended before it began",
                 };
                 return Err(Error::Lost(why.to_owned()));
-            }
-            if started.elapsed() > START_LIMIT {
-                return Err(Error::Lost(format!("no worker of the bench is consuming after {START_LIMIT:?}")));
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -20,8 +20,8 @@ Examples:
   boss --broker URL bench --parts peers --peers managers,celery,dask,ray
                                                  the same job by others (from PyPI; in a checkout of rabbitry)
   boss bench --compare report/report.json        what got slower since
-Ctrl-C writes what is measured by then. Exit code: 0, 1 something could not be measured or got slower than in --compare,
-2 bad usage or unreadable input, 130 interrupted.")]
+Ctrl-C writes what is measured by then. Exit code: 0, 1 a part could not be measured or something got slower than in
+--compare, 2 bad usage or unreadable input, 130 interrupted.")]
 pub struct BenchArgs {
     /// Unknowns of the systems
     #[arg(long, env = "RABBITRY_SIZES", value_name = "N,...", value_delimiter = ',', default_value = "100,1000",
@@ -78,7 +78,13 @@ impl BenchArgs {
             Some(parts) => parts.iter().map(|part| part.part()).collect(),
             None => PartArg::value_variants().iter().map(|part| part.part()).filter(usual).collect(),
         };
-        parts.dedup();
+        let mut seen = Vec::new();
+        parts.retain(|part| {
+            !seen.contains(part) && {
+                seen.push(*part);
+                true
+            }
+        });
         let mut sizes: Vec<usize> = self.sizes.iter().map(|&n| n as usize).collect();
         sizes.sort_unstable();
         sizes.dedup();

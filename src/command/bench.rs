@@ -63,8 +63,11 @@ async fn run(plan: Plan, place: Place, output: &Output, stop: &CancellationToken
         let why = format!("{}: the folder can't be made: {error}; name one that you may write to", folder.display());
         return Ok(exit::usage(&why));
     }
-    let found = bench::run(plan, place, stop).await?;
-    let mut code = exit::OK;
+    let (found, is_whole) = match bench::run(plan, place, stop).await {
+        Err(_) if stop.is_cancelled() => return Ok(exit::INTERRUPTED),
+        done => done?,
+    };
+    let mut code = if is_whole { exit::OK } else { exit::FAILED };
     if let Some(folder) = &output.out {
         match report::write(&found, folder) {
             Ok(paths) => paths.iter().for_each(|path| eprintln!("boss: wrote {}", path.display())),

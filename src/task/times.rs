@@ -46,11 +46,11 @@ mod tests {
 
     #[test]
     fn the_clock_goes_as_fast_as_that_of_the_standard_library() {
-        let (began, from) = (Instant::now(), monotonic_ns());
-        while began.elapsed() < Duration::from_millis(5) {}
-        let (to, took) = (monotonic_ns(), began.elapsed());
-        let measured = Duration::from_nanos(to - from);
-        assert!(measured >= Duration::from_millis(5) - Duration::from_micros(50), "{measured:?}");
-        assert!(measured <= took + Duration::from_micros(50), "{measured:?} of {took:?}");
+        let around = Instant::now();
+        let from = monotonic_ns();
+        let within = Instant::now();
+        while within.elapsed() < Duration::from_millis(5) {}
+        let measured = Duration::from_nanos(monotonic_ns() - from);
+        assert!(measured >= Duration::from_millis(5) && measured <= around.elapsed(), "{measured:?}");
     }
 }

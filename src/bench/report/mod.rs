@@ -109,7 +109,10 @@ struct Version {
 
 fn parse(bytes: &[u8]) -> Result<Report, String> {
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| {
-        format!("is not JSON ({error}); name the report.json of an earlier run, not its .csv or .html")
+        format!(
+            "is not JSON ({}); name the report.json of an earlier run, not its .csv or .html",
+            format::plain(&error.to_string())
+        )
     })?;
     // An array would do for a struct, too, its first element for the schema.
     let object = bytes.trim_ascii_start().starts_with(b"{");
@@ -125,8 +128,9 @@ fn parse(bytes: &[u8]) -> Result<Report, String> {
     }
     serde_json::from_slice(bytes).map_err(|error| {
         format!(
-            "says that it is a report of schema {SCHEMA}, but is not: {error}. A `null` where a number belongs stands for one \
-             that was not finite; measure anew"
+            "says that it is a report of schema {SCHEMA}, but is not: {}. A `null` where a number belongs stands for one \
+             that was not finite; measure anew",
+            format::plain(&error.to_string())
         )
     })
 }

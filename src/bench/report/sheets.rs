@@ -111,9 +111,9 @@ fn words(section: &Section, report: &Report) -> Vec<String> {
         _ if section.sheets.is_empty() && !report.complete => {
             vec!["Not measured: the run ended before.".to_owned()]
         }
-        _ if section.sheets.is_empty() => vec!["Not measured: it was not asked for.".to_owned()],
+        _ if section.sheets.is_empty() => vec!["Not measured: not asked for, or a note says why.".to_owned()],
         Part::Compute if report.compute.iter().any(|row| published(&row.contestant)) => {
-            vec!["Published figures are from another machine; a ratio with them compares the machines, too.".to_owned()]
+            vec!["Published figures are from another machine, and do not say of how many threads they are.".to_owned()]
         }
         _ => Vec::new(),
     }
@@ -181,7 +181,11 @@ fn compute(report: &Report) -> Vec<Sheet> {
         let median = line.seconds.as_ref().map(|spread| spread.median);
         let times =
             median.zip(ours(report, line.n, line.threads)).and_then(|(theirs, ours)| format::ratio(theirs, ours));
-        let keys = vec![line.n.to_string(), line.threads.to_string(), line.contestant.clone()];
+        let keys = vec![
+            line.n.to_string(),
+            if line.threads == 0 { NONE.to_owned() } else { line.threads.to_string() },
+            line.contestant.clone(),
+        ];
         let figures = vec![
             format::optional(line.seconds.as_ref(), Unit::Seconds),
             format::times(times),

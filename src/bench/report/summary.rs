@@ -91,7 +91,7 @@ pub fn ours(report: &Report, n: usize, threads: usize) -> Option<f64> {
 
 /// For the largest size that can be compared, a sentence for each number of threads.
 fn compute(report: &Report) -> Vec<String> {
-    let theirs = |row: &&ComputeRow| row.contestant != OURS && !published(&row.contestant);
+    let theirs = |row: &&ComputeRow| !row.contestant.starts_with(OURS) && !published(&row.contestant);
     let compared = |row: &ComputeRow| {
         let times = ratio(row.seconds.as_ref()?.median, ours(report, row.n, row.threads)?)?;
         Some((row.n, row.threads, format!("{} takes {} times as long", row.contestant, format::number(times))))
@@ -117,16 +117,17 @@ fn pool(report: &Report, n: usize) -> Option<String> {
     (workers > few).then(|| format!("n = {n}: {workers} workers do {times} times the tasks per second of {base}."))
 }
 
-/// Our throughput for a size, with as many workers and systems if there are several.
+/// Our throughput for a size.
 pub fn our_rate(report: &Report, theirs: &PeerRow) -> Option<f64> {
-    let ours = || report.peers.iter().filter(|row| row.peer == OURS && row.n == theirs.n);
-    let same = ours().find(|row| row.workers == theirs.workers && row.count == theirs.count);
-    same.or_else(|| ours().next())?.tasks_per_second.as_ref().map(|spread| spread.median)
+    // Through the broker if there is one, else embedded.
+    let ours = |name: &str| report.peers.iter().find(|row| row.peer == name && row.n == theirs.n);
+    let row = ours(OURS).or_else(|| ours("rabbitry embedded"))?;
+    row.tasks_per_second.as_ref().map(|spread| spread.median)
 }
 
 fn peers(report: &Report, n: usize) -> Option<String> {
     let rate = |row: &PeerRow| row.tasks_per_second.as_ref().map_or(f64::NAN, |spread| spread.median);
-    let theirs = report.peers.iter().filter(|row| row.peer != OURS && row.n == n && rate(row).is_finite());
+    let theirs = report.peers.iter().filter(|row| !row.peer.starts_with(OURS) && row.n == n && rate(row).is_finite());
     let best = theirs.max_by(|a, b| rate(a).total_cmp(&rate(b)))?;
     let times = ratio(our_rate(report, best)?, rate(best))?;
     let (times, peer) = (format::number(times), &best.peer);

@@ -11,11 +11,35 @@ use super::model::{Cost, Payload, Spread};
 use super::payload::in_flight;
 use super::rounds::Contestant;
 use super::stand::Stand;
+use crate::directory::Node;
 use crate::task::TaskError;
 use crate::tasks::solve::System;
 
 /// Workers that compute less than this share of their time are not what limits a stream.
 const IDLE: f64 = 0.8;
+
+/// Where the workers are that tasks are sent to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Workers {
+    /// In this process.
+    Own,
+    /// In processes of their own, which share the cores with this one.
+    OnThisHost,
+    /// Some are on other machines.
+    Elsewhere,
+}
+
+impl Workers {
+    /// Those that run already; of none, that there will be our own.
+    pub(super) fn of(nodes: &[Node]) -> Self {
+        let host = gethostname::gethostname();
+        match nodes {
+            [] => Workers::Own,
+            nodes if nodes.iter().all(|node| *node.host == *host.to_string_lossy()) => Workers::OnThisHost,
+            _ => Workers::Elsewhere,
+        }
+    }
+}
 
 /// One size, here and sent away.
 pub(super) struct Sending {
@@ -25,8 +49,7 @@ pub(super) struct Sending {
     here: Arc<Stand>,
     /// Through the broker.
     away: Arc<Stand>,
-    /// The workers there have processes of their own.
-    manned: bool,
+    workers: Workers,
     local: Vec<f64>,
     alone: Vec<f64>,
     sending: Vec<f64>,
@@ -35,9 +58,9 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) fn new(n: usize, systems: Arc<[System]>, here: Arc<Stand>, away: Arc<Stand>, manned: bool) -> Self {
+    pub(super) fn new(n: usize, systems: Arc<[System]>, here: Arc<Stand>, away: Arc<Stand>, workers: Workers) -> Self {
         let (local, alone, sending, failed) = (Vec::new(), Vec::new(), Vec::new(), None);
-        Sending { n, systems, here, away, manned, local, alone, sending, rates: (0.0, 0.0), failed }
+        Sending { n, systems, here, away, workers, local, alone, sending, rates: (0.0, 0.0), failed }
     }
 
     async fn stream(&self, stand: &Stand, rate: f64) -> Result<Streamed, TaskError> {
@@ -58,15 +81,14 @@ impl Sending {
             let cpu = |done: &Streamed| done.cpu_seconds / done.count as f64;
             self.local.push(1.0 / here.tasks_per_second());
             self.alone.push(lone.trip.wall_seconds - computing);
-            self.sending.push(if !self.manned {
-                // Workers in this process compute as those here do: what they take more is the way. Half of it is their own
-                // and not the sender's, so that this is an upper bound.
-                cpu(&away) - cpu(&here)
-            } else if away.busy_seconds < IDLE * away.seconds * self.away.slots as f64 {
-                // The workers waited: for this machine, for the broker, or for the network.
-                cpu(&away).max(away.seconds / away.count as f64)
-            } else {
-                cpu(&away)
+            let waited = away.busy_seconds < IDLE * away.seconds * self.away.slots as f64;
+            self.sending.push(match self.workers {
+                // They compute as those here do: what they take more is the way. Half of it is their own and not the
+                // sender's, so that this is an upper bound.
+                Workers::Own => cpu(&away) - cpu(&here),
+                // For this machine, for the broker, or for the network.
+                Workers::Elsewhere if waited => cpu(&away).max(away.seconds / away.count as f64),
+                _ => cpu(&away),
             });
         }
         Ok(())

@@ -90,7 +90,15 @@ struct Bench {
 
 impl Place {
     fn ground(&self, broker: Arc<dyn Broker>, handler: &Arc<SolveHandler>, manned: bool) -> Ground {
-        Ground { broker, options: self.options, handler: handler.clone(), manned, slots: 0, pool: self.pool.clone() }
+        Ground {
+            broker,
+            options: self.options,
+            handler: handler.clone(),
+            manned,
+            workers: cost::Workers::Own,
+            slots: 0,
+            pool: self.pool.clone(),
+        }
     }
 }
 
@@ -115,6 +123,7 @@ pub async fn run(mut plan: Plan, place: Place, stop: &CancellationToken) -> Resu
         nodes = ground.look(&boss).await?;
         boss.close().await;
         ground.manned = !nodes.is_empty();
+        ground.workers = cost::Workers::of(&nodes);
         ground.slots = nodes.iter().map(|node| node.slots as usize).sum();
         product = broker.product().await;
         away = Some(Arc::new(ground));
@@ -181,8 +190,7 @@ pub async fn estimate(question: Question, place: Place) -> Result<Estimate, Erro
         workers = ground.look(&stand.boss).await?;
         away = if workers.is_empty() { here.clone() } else { Arc::new(stand) };
     }
-    let manned = !workers.is_empty();
-    let mut sending = cost::Sending::new(n, systems, here, away, manned);
+    let mut sending = cost::Sending::new(n, systems, here, away, cost::Workers::of(&workers));
     let began = Instant::now();
     for round in 0..6 {
         if round < 2 || began.elapsed() < 2 * GLANCE {

@@ -258,7 +258,7 @@ impl Bench {
         let mut costs = Vec::new();
         for n in self.plan.settings.sizes.clone() {
             let systems = self.systems(n)?;
-            let mut sending = [Sending::new(n, systems, here.clone(), there.clone(), away.manned)];
+            let mut sending = [Sending::new(n, systems, here.clone(), there.clone(), away.workers)];
             self.progress.run(&mut sending, &self.stop).await;
             let [sending] = sending;
             costs.extend(sending.cost());

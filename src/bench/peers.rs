@@ -30,7 +30,7 @@ const JOB_SECONDS: u64 = 300;
 /// Systems of a job: about a second of two cores, but not so many small ones.
 pub(super) fn count(n: usize) -> u64 {
     let by_work = 4e10 / (n as f64).powi(3);
-    (by_work as u64).clamp(4, 2000)
+    (by_work as u64).clamp(4, 4000)
 }
 
 /// What a peer says of itself.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::cost::Workers;
 use crate::boss::{self, Boss};
 use crate::broker::{Broker, Error};
 use crate::directory::Node;
@@ -32,6 +33,8 @@ pub struct Ground {
     pub handler: Arc<dyn Handler>,
     /// Workers run there already: they are used as they are, and none of our own is started.
     pub manned: bool,
+    /// Where those are that it is used with.
+    pub workers: Workers,
     /// Slots of these when they were looked for.
     pub slots: usize,
     /// What workers of our own may take of this machine.

@@ -104,7 +104,10 @@ fn words(section: &Section, report: &Report) -> Vec<String> {
         return match &report.break_even {
             Some(part) => part.sentences.clone(),
             None if !report.complete => vec!["Not worked out: the run ended before.".to_owned()],
-            None => vec!["Not worked out: nothing is sent away without --broker.".to_owned()],
+            None if report.settings.broker == "embedded" => {
+                vec!["Not worked out: nothing is sent away without --broker.".to_owned()]
+            }
+            None => vec!["Not worked out: not asked for, or a note says why.".to_owned()],
         };
     }
     match section.part {

@@ -56,7 +56,10 @@ pub(super) fn offsets<'a>(trips: impl IntoIterator<Item = &'a Trip>) -> Offsets 
 
 /// What a reader should know of them.
 pub(super) fn in_words(offsets: &Offsets) -> Vec<String> {
-    let foreign = offsets.iter().filter(|(_, offset)| offset.ns != 0).map(|(host, offset)| {
+    let said = offsets.iter().map(|(host, offset)| {
+        if offset.ns == 0 {
+            return format!("the clock of {host} agrees with this host's, as far as its tasks tell: nothing was corrected");
+        }
         format!(
             "the clock of {host} is taken to be {:.4} s ahead of this host's, within {:.4} s: the stages publish, queue and \
              reply of its tasks are as exact as that",
@@ -64,7 +67,7 @@ pub(super) fn in_words(offsets: &Offsets) -> Vec<String> {
             offset.within_ns as f64 / 1e9
         )
     });
-    foreign.collect()
+    said.collect()
 }
 
 /// Where the time of a trip went. The sum is what lies between its first and its last time.
@@ -91,25 +94,6 @@ pub(super) fn stages(trip: &Trip, offset: Offset) -> Stages {
 }
 
 impl Stages {
-    /// In the order of the way, with their names.
-    pub fn named(&self) -> [(&'static str, f64); 7] {
-        let Stages { encode, publish, queue, receive, decode, compute, reply } = *self;
-        [
-            ("encode", encode),
-            ("publish", publish),
-            ("queue", queue),
-            ("receive", receive),
-            ("decode", decode),
-            ("compute", compute),
-            ("reply", reply),
-        ]
-    }
-
-    /// Of all of them.
-    pub fn sum(&self) -> f64 {
-        self.named().iter().map(|(_, seconds)| seconds).sum()
-    }
-
     /// The mean over the trips whose wall time lies between its quartiles. Medians of stages would not add up.
     pub(super) fn typical(trips: &[(f64, Stages)]) -> Option<Stages> {
         let mut sorted: Vec<&(f64, Stages)> = trips.iter().collect();

@@ -61,15 +61,6 @@ impl Payload {
             Payload::Base64 => binary / 2 * 3 + 1024,
         }
     }
-
-    /// As it is called on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Payload::Binary => "binary",
-            Payload::Json => "json",
-            Payload::Base64 => "base64",
-        }
-    }
 }
 
 /// A system with its payload written in one of the forms. Their matrices are the same bytes.

@@ -36,8 +36,8 @@ use crate::broker::{Broker, Error};
 use crate::tasks::solve::{SolveHandler, System};
 use crate::worker;
 pub use estimate::Estimate;
+pub use model::Part;
 use model::{Report, SCHEMA, Settings};
-pub use parts::Part;
 use rounds::Progress;
 use stand::Ground;
 

@@ -68,6 +68,32 @@ pub enum Payload {
     Base64,
 }
 
+impl Payload {
+    /// As it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Payload::Binary => "binary",
+            Payload::Json => "json",
+            Payload::Base64 => "base64",
+        }
+    }
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// What the form of the payload costs.
+    Payload,
+    /// The solver alone.
+    Compute,
+    /// Throughput and efficiency.
+    Pool,
+    /// When sending pays.
+    BreakEven,
+    /// The same job by others.
+    Peers,
+}
+
 /// Where it ran.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Machine {
@@ -132,6 +158,27 @@ pub struct Stages {
     pub compute: f64,
     /// The answer is written, travels and is read.
     pub reply: f64,
+}
+
+impl Stages {
+    /// In the order of the way, with their names.
+    pub fn named(&self) -> [(&'static str, f64); 7] {
+        let Stages { encode, publish, queue, receive, decode, compute, reply } = *self;
+        [
+            ("encode", encode),
+            ("publish", publish),
+            ("queue", queue),
+            ("receive", receive),
+            ("decode", decode),
+            ("compute", compute),
+            ("reply", reply),
+        ]
+    }
+
+    /// Of all of them.
+    pub fn sum(&self) -> f64 {
+        self.named().iter().map(|(_, seconds)| seconds).sum()
+    }
 }
 
 /// One task at a time, and many.

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::break_even::break_even;
 use super::compute::{self, Baseline, Identity, METHODS, Ours, Theirs};
 use super::cost::Sending;
-use super::model::Settings;
+use super::model::{Part, Settings};
 use super::payload::Form;
 use super::peers::{self, Entrant, Peer};
 use super::pool::Setting;
@@ -20,21 +20,6 @@ use super::{Bench, SLICE_SECONDS, clock, job};
 use crate::broker::Error;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::tasks::solve::System;
-
-/// What can be measured.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Part {
-    /// What the form of the payload costs.
-    Payload,
-    /// The solver alone.
-    Compute,
-    /// Throughput and efficiency.
-    Pool,
-    /// When sending pays.
-    BreakEven,
-    /// The same job by others.
-    Peers,
-}
 
 /// Baselines are set up by then, a download and a compilation included.
 const BASELINE_LIMIT: Duration = Duration::from_secs(600);

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::columns::{lay_out, wrap};
-use super::figures::{self, Better, Figure, Key, Value, payload_name};
+use super::figures::{self, Better, Figure, Key, Value};
 use super::format::{self, NONE, Unit, plain};
 use super::sheets::{Column, Row, Sheet};
 use super::summary::published;
@@ -161,8 +161,7 @@ fn warnings(old: &Report, new: &Report) -> Vec<String> {
     let (asked, asks) = (&old.settings, &new.settings);
     let list = |names: &[String]| if names.is_empty() { NONE.to_owned() } else { names.join(", ") };
     let numbers = |sizes: &[usize]| list(&sizes.iter().map(usize::to_string).collect::<Vec<_>>());
-    let forms =
-        |payloads: &[Payload]| list(&payloads.iter().map(|form| payload_name(*form).to_owned()).collect::<Vec<_>>());
+    let forms = |payloads: &[Payload]| list(&payloads.iter().map(|form| form.name().to_owned()).collect::<Vec<_>>());
     let optional = |name: &Option<String>| name.clone().unwrap_or_else(|| NONE.to_owned());
     let pairs = [
         ("host", before.host.clone(), after.host.clone()),

@@ -4,9 +4,7 @@
 
 use serde::Serialize;
 
-use crate::bench::model::{
-    ComputeRow, Cost, Payload, PayloadRow, PeerRow, Point, PoolRow, Report, Spread, Stages, Sweep,
-};
+use crate::bench::model::{ComputeRow, Cost, PayloadRow, PeerRow, Point, PoolRow, Report, Spread, Stages, Sweep};
 
 /// What a figure is of. Two reports have the same figure if their keys are equal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize)]
@@ -84,29 +82,6 @@ pub fn all(report: &Report) -> Vec<Figure> {
     figures
 }
 
-/// The stages by name, in the order in which a task goes through them.
-pub fn stages(stages: &Stages) -> [(&'static str, f64); 7] {
-    let Stages { encode, publish, queue, receive, decode, compute, reply } = *stages;
-    [
-        ("encode", encode),
-        ("publish", publish),
-        ("queue", queue),
-        ("receive", receive),
-        ("decode", decode),
-        ("compute", compute),
-        ("reply", reply),
-    ]
-}
-
-/// The name by which a report, and the command line, call a form of the payload.
-pub fn payload_name(payload: Payload) -> &'static str {
-    match payload {
-        Payload::Binary => "binary",
-        Payload::Json => "json",
-        Payload::Base64 => "base64",
-    }
-}
-
 /// The figures of a row share its key; `of` makes one.
 struct Maker {
     key: Key,
@@ -129,14 +104,14 @@ impl Maker {
 }
 
 fn payload(row: &PayloadRow) -> Vec<Figure> {
-    let key = Key { part: "payload", n: Some(row.n), payload: Some(payload_name(row.payload)), ..Key::default() };
+    let key = Key { part: "payload", n: Some(row.n), payload: Some(row.payload.name()), ..Key::default() };
     let maker = Maker { key, missing: row.missing.clone() };
     let mut figures = vec![
         maker.single("task_bytes", "B", Better::Neither, row.task_bytes as f64),
         maker.single("answer_bytes", "B", Better::Neither, row.answer_bytes as f64),
         maker.spread("round_trip", "s", Better::Less, row.round_trip_seconds.as_ref()),
     ];
-    for (name, seconds) in row.stages_seconds.iter().flat_map(stages) {
+    for (name, seconds) in row.stages_seconds.iter().flat_map(Stages::named) {
         figures.push(maker.single(stage_figure(name), "s", Better::Less, seconds));
     }
     figures.push(maker.spread("throughput", "1/s", Better::More, row.tasks_per_second.as_ref()));
@@ -242,7 +217,7 @@ mod tests {
         let first: Vec<_> = figures.iter().map(|figure| figure.key.figure).take(11).collect();
         assert_eq!(
             first[3..10].join(" "),
-            stages(&Stages::default()).map(|(name, _)| format!("stage_{name}")).join(" ")
+            Stages::default().named().map(|(name, _)| format!("stage_{name}")).join(" ")
         );
     }
 

@@ -6,9 +6,9 @@ use std::fmt::Write;
 
 use super::format::{escape, plain};
 use super::plot::{self, Figure};
-use super::sheets::{self, Part, Row, Section, Sheet};
+use super::sheets::{self, Row, Section, Sheet};
 use super::summary;
-use crate::bench::model::Report;
+use crate::bench::model::{Part, Report};
 
 /// The page.
 ///

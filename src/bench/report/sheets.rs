@@ -2,10 +2,9 @@
 //!
 //! Says what is in a cell and not how it is laid out.
 
-use super::figures::{payload_name, stages};
 use super::format::{self, NONE, Unit, plain};
 use super::summary::{our_rate, ours, published, sizes};
-use crate::bench::model::{BreakEven, ComputeRow, PayloadRow, PeerRow, PoolRow, Report, Stages, Sweep};
+use crate::bench::model::{BreakEven, ComputeRow, Part, PayloadRow, PeerRow, PoolRow, Report, Stages, Sweep};
 
 /// A table.
 #[derive(Debug, Default)]
@@ -49,21 +48,6 @@ pub struct Section {
     pub words: Vec<String>,
     /// What the names in the tables stand for.
     pub details: Vec<String>,
-}
-
-/// The parts, in the order of the report.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Part {
-    /// How the numbers travel.
-    Payload,
-    /// Solvers.
-    Compute,
-    /// Workers, tasks in flight, prefetch.
-    Pool,
-    /// When sending away pays.
-    BreakEven,
-    /// Other systems.
-    Peers,
 }
 
 const fn left(head: &'static str) -> Column {
@@ -133,7 +117,7 @@ fn row(keys: Vec<String>, figures: Vec<String>, missing: Option<&String>) -> Row
 }
 
 fn payload(report: &Report) -> Vec<Sheet> {
-    let keys = |line: &PayloadRow| vec![line.n.to_string(), payload_name(line.payload).to_owned()];
+    let keys = |line: &PayloadRow| vec![line.n.to_string(), line.payload.name().to_owned()];
     let speed = |line: &PayloadRow| {
         let figures = vec![
             format::optional(line.round_trip_seconds.as_ref(), Unit::Seconds),
@@ -152,7 +136,7 @@ fn payload(report: &Report) -> Vec<Sheet> {
         let columns = [&[right("n"), left("payload")], columns].concat();
         Sheet { caption: caption.to_owned(), columns, rows }
     };
-    let stage_columns = stages(&Stages::default()).map(|(name, _)| right(name));
+    let stage_columns = Stages::default().named().map(|(name, _)| right(name));
     let sizes = [right("task"), right("answer"), right("boss peak"), right("worker peak")];
     vec![
         sheet(
@@ -171,7 +155,7 @@ fn payload(report: &Report) -> Vec<Sheet> {
 
 /// The stages in percent of their sum; none if that is no positive number.
 fn stage_shares(of: &Stages) -> Option<Vec<String>> {
-    let stages = stages(of);
+    let stages = of.named();
     let sum: f64 = stages.iter().map(|(_, seconds)| seconds).sum();
     (sum > 0.0 && sum.is_finite()).then(|| {
         let shares = stages.iter().map(|(_, seconds)| format!("{:.1}", 100.0 * seconds / sum));

@@ -5,7 +5,7 @@
 
 use crate::bench::model::{Cost, PeerRow, Report, Spread, Stages};
 
-use super::figures::{self, payload_name, sweep_name};
+use super::figures::sweep_name;
 
 /// The same report with finite numbers only.
 pub fn sound(report: &Report) -> Report {
@@ -42,7 +42,7 @@ pub fn sound(report: &Report) -> Report {
 
 fn payload(report: &mut Report, broken: &mut Vec<String>) {
     for row in &mut report.payload {
-        let name = format!("payload {} n={}", payload_name(row.payload), row.n);
+        let name = format!("payload {} n={}", row.payload.name(), row.n);
         drop_spread(&mut row.round_trip_seconds, &mut row.missing, &name, broken);
         drop_spread(&mut row.tasks_per_second, &mut row.missing, &name, broken);
         if row.stages_seconds.as_ref().is_some_and(|stages| !finite_stages(stages)) {
@@ -97,7 +97,7 @@ fn finite(spread: &Spread) -> bool {
 }
 
 fn finite_stages(stages: &Stages) -> bool {
-    figures::stages(stages).iter().all(|(_, seconds)| seconds.is_finite())
+    stages.named().iter().all(|(_, seconds)| seconds.is_finite())
 }
 
 fn drop_number(number: &mut Option<f64>, name: &str, broken: &mut Vec<String>) {

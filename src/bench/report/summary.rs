@@ -2,7 +2,6 @@
 //!
 //! Plain text; whoever puts it into a page escapes it.
 
-use super::figures::payload_name;
 use super::format::{self, count, plain, ratio, seconds};
 use crate::bench::model::{ComputeRow, Payload, PayloadRow, PeerRow, Report, Sweep};
 
@@ -76,7 +75,7 @@ fn payload(report: &Report, n: usize) -> Option<String> {
     let binary = rows().find(|row| row.payload == Payload::Binary).and_then(time)?;
     let others = rows().filter(|row| row.payload != Payload::Binary).filter_map(|row| {
         let ratio = ratio(time(row)?, binary)?;
-        Some(format!("{} times as long with {}", format::number(ratio), payload_name(row.payload)))
+        Some(format!("{} times as long with {}", format::number(ratio), row.payload.name()))
     });
     let others: Vec<_> = others.collect();
     (!others.is_empty())

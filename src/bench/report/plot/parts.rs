@@ -5,8 +5,7 @@ use super::bars::{self, Bar};
 use super::lines::{self, Look, Marker, Point, Series};
 use super::palette::{GREY, LINES, STAGES};
 use super::{svg, swatch};
-use crate::bench::model::{BreakEven, ComputeRow, PayloadRow, PoolRow, Report, Spread, Sweep};
-use crate::bench::report::figures::{self, payload_name};
+use crate::bench::model::{BreakEven, ComputeRow, PayloadRow, PoolRow, Report, Spread, Stages, Sweep};
 use crate::bench::report::format::{count, number, plain, seconds, seconds_scale};
 use crate::bench::report::summary::{OURS, published, sizes};
 
@@ -57,14 +56,14 @@ fn ys(series: &[Series]) -> impl Iterator<Item = f64> {
 /// # Errors
 /// In words, if it can't be drawn.
 pub fn stages(report: &Report) -> Result<Option<Figure>, String> {
-    let told = |row: &&PayloadRow| row.stages_seconds.is_some_and(|stages| total(&figures::stages(&stages)) > 0.0);
+    let told = |row: &&PayloadRow| row.stages_seconds.is_some_and(|stages| total(&stages.named()) > 0.0);
     let rows: Vec<_> = report.payload.iter().filter(told).collect();
     let mut panels = Vec::new();
     for n in sizes(rows.iter().map(|row| row.n)) {
         let rows: Vec<_> = rows.iter().copied().filter(|row| row.n == n).collect();
         panels.push(stage_panel(n, &rows)?);
     }
-    let names = figures::stages(&Default::default()).into_iter().zip(STAGES);
+    let names = Stages::default().named().into_iter().zip(STAGES);
     let legend = names.map(|((name, _), colour)| Ok((swatch(colour)?, name.to_owned())));
     let legend = legend.collect::<Result<_, String>>()?;
     let caption = "Where the time of a round trip goes, by size and payload".to_owned();
@@ -77,11 +76,11 @@ fn total(stages: &[(&str, f64)]) -> f64 {
 }
 
 fn stage_panel(n: usize, rows: &[&PayloadRow]) -> Result<(String, String), String> {
-    let stages: Vec<_> = rows.iter().flat_map(|row| &row.stages_seconds).map(figures::stages).collect();
+    let stages: Vec<_> = rows.iter().flat_map(|row| &row.stages_seconds).map(Stages::named).collect();
     let longest = stages.iter().map(|stages| total(stages)).fold(0.0, f64::max);
     let (factor, unit) = seconds_scale(longest);
     let bar = |row: &PayloadRow, stages: &[(&str, f64)]| Bar {
-        name: payload_name(row.payload).to_owned(),
+        name: row.payload.name().to_owned(),
         total: seconds(total(stages)),
         pieces: stages.iter().zip(STAGES).map(|((_, seconds), colour)| (colour, seconds * factor)).collect(),
     };

@@ -365,7 +365,7 @@ mod tests {
     fn a_part_that_is_not_there_says_why() {
         let mut report = sample::empty();
         let said = |report: &Report| -> Vec<_> { sections(report).into_iter().flat_map(|part| part.words).collect() };
-        assert_eq!(said(&report)[0], "Not measured: it was not asked for.");
+        assert_eq!(said(&report)[0], "Not measured: not asked for, or a note says why.");
         assert_eq!(said(&report)[3], "Not worked out: nothing is sent away without --broker.");
         report.complete = false;
         assert!(said(&report).iter().all(|words| words.ends_with("the run ended before.")));

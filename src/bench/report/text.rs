@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_report_without_parts_says_why() {
         let text = table(&sample::empty(), 80);
-        assert!(text.contains("\nPayload\nNot measured: it was not asked for.\n"), "{text}");
+        assert!(text.contains("\nPayload\nNot measured: not asked for, or a note says why.\n"), "{text}");
         assert!(text.contains("\nBreak-even\nNot worked out: nothing is sent away without --broker.\n"), "{text}");
     }
 }

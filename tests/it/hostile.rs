@@ -8,7 +8,7 @@ use rabbitry::transport::names;
 use rabbitry::wire;
 use rabbitry::worker::Options;
 
-use crate::pool::{Client, Place, on_both, one_slot, raw, soon, submit};
+use crate::pool::{Client, Place, on_both, one_slot, raw, solve_handler, soon, submit};
 
 on_both!(
     messages_that_are_none_are_dead_lettered_and_the_worker_goes_on,
@@ -100,7 +100,9 @@ async fn a_head_that_claims_2_to_the_60_bytes_earns_no_memory(on: Place) {
 }
 
 async fn a_head_whose_payload_nobody_has_is_dropped(on: Place) {
-    let (client, worker) = (on.client().await, on.solver());
+    // One after another: a head that still waits for its payload when the worker stops goes back to the queue, rightly.
+    let one_by_one = Options { prefetch: 1, ..one_slot() };
+    let (client, worker) = (on.client().await, on.worker(solve_handler(), one_by_one));
     let (mut head, body) = raw(System::random(1000, 1, 0));
     (head.checksum, head.pull_from) = (None, Some("rabbitry.pull.nobody".into()));
     // More of them than there are slots and prefetched messages.

@@ -188,7 +188,7 @@ async fn a_task_that_killed_five_workers_is_given_up(on: Place) {
     drop(soon("the delivery", consumer.next()).await.expect("the delivery"));
     drop(consumer);
     doomed.close().await;
-    let _worker = on.worker(crate::pool::solve_handler(), Options { attempts_max: 5, ..one_slot() });
+    let _worker = on.worker(solve_handler(), Options { attempts_max: 5, ..one_slot() });
     let outcome = client.outcome().await;
     assert_eq!((outcome.id, outcome.error), (head.id, Some(TaskError::TooManyAttempts { attempts: 5 })));
     let (message, reason) = dead(&mut letters).await;

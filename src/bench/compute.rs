@@ -17,6 +17,7 @@ use super::model::{ComputeRow, Payload, Spread};
 use super::program::Program;
 use super::rounds::Contestant;
 use super::stand::Stand;
+use crate::task::numbers_into_bytes;
 use crate::tasks::solve::{Choice, Matrix, Order, System};
 
 /// Calls of a turn take so long in all.
@@ -73,7 +74,9 @@ pub(super) fn positive_definite(system: &System) -> Result<System, crate::task::
             a[column * n + row] = from[high * n + low] + if row == column { n as f64 } else { 0.0 };
         }
     }
-    Ok(System::new(Matrix::new(n, n, Order::ColMajor, a)?, system.b.clone()))
+    // As bytes, of which each task that is sent has a share and no copy.
+    let a = Matrix::from_bytes(n, n, Order::ColMajor, numbers_into_bytes(a))?;
+    Ok(System::new(a, system.b.clone()))
 }
 
 /// What a contestant has found.

@@ -73,13 +73,12 @@ fn encode(system: System, payload: Payload) -> Result<Encoded, TaskError> {
     if payload != Payload::Base64 {
         return system.encode(payload.format());
     }
-    system.check()?;
+    // What the pool must know is that of the binary form, which is checked here, once; only the payload is another.
+    let Encoded { blob, flops, answer_bytes, .. } = system.clone().encode(Format::Binary)?;
     let numbers = system.a.as_slice().len() + system.b.as_slice().len();
     let mut text = Vec::with_capacity(numbers * 11 + 1024);
     serde_json::to_writer(&mut text, &Form { a: Base64(&system.a), b: Base64(&system.b) })
         .map_err(|error| TaskError::Invalid(format!("can't be written as JSON: {error}")))?;
-    // What the pool must know is that of the binary form; only the payload is another.
-    let Encoded { blob, flops, answer_bytes, .. } = system.encode(Format::Binary)?;
     let blob = Blob { format: Format::Json, params: blob.params, payload: vec![text.into()] };
     // A list of numbers, with its certificate: three times as long as they are, at most.
     Ok(Encoded { blob, shared: false, flops, answer_bytes: answer_bytes * 4 + 4096 })

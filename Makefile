@@ -9,7 +9,7 @@ else
 FEATURES := --no-default-features --features faer
 endif
 
-.PHONY: help setup demo test test-faer schemathesis mitsuba bench memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
+.PHONY: help setup demo test test-faer schemathesis mitsuba bench soak memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -43,6 +43,9 @@ mitsuba: tools mkl ## pictures of `boss render` against those of Mitsuba 3 from 
 bench: setup ## the benchmarks, some 25 minutes (criterion; the report is in target/criterion), and `boss bench`
 	@cargo run --locked --release $(FEATURES) --bin boss -- bench
 	@cargo bench --locked $(FEATURES) --no-fail-fast
+
+soak: setup ## tasks of all sizes for MINUTES=60 while workers are killed: lost, doubled, and memory at start and end
+	@cargo bench --locked $(FEATURES) --bench soak -- --minutes $(or $(MINUTES),60)
 
 memory: tools mkl ## the peak memory of one large solution by LU and by the mixed method, of reading JSON, and of a scene
 	@cargo test --locked $(FEATURES) --release --lib peak_memory -- --ignored --nocapture --test-threads=1

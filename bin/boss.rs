@@ -38,7 +38,7 @@ async fn run(cli: BossCli) -> Result<u8, Error> {
     }
     let broker = remote.clone().unwrap_or_else(|| Arc::new(EmbeddedBroker::new()));
     let pool = remote.is_none().then(|| {
-        let options = worker::Options { quorum: cli.broker.quorum, ..cli.pool.options() };
+        let options = worker::Options { quorum: cli.broker.queue_type.is_quorum(), ..cli.pool.options() };
         Launcher::new(broker.clone()).start(tasks::handlers(options.threads), options, drained.clone())
     });
     let boss = match stop.run_until_cancelled(Boss::connect(broker.clone(), cli.broker.options())).await {

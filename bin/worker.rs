@@ -8,7 +8,7 @@ use rabbitry::broker::Error;
 use rabbitry::broker::amqp::AmqpBroker;
 use rabbitry::cli::WorkerCli;
 use rabbitry::command::exit;
-use rabbitry::{tasks, telemetry, worker};
+use rabbitry::{health, tasks, telemetry, worker};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -32,6 +32,12 @@ async fn run(cli: WorkerCli) -> Result<u8, Error> {
         handlers.retain(|handler| kinds.iter().any(|kind| kind == handler.kind().as_str()));
     }
     let broker = Arc::new(AmqpBroker::new(&cli.broker)?);
+    if let Some(address) = &cli.health
+        && let Err(error) = health::listen(address, options.health.subscribe()).await
+    {
+        eprintln!("worker: {error}");
+        return Ok(exit::USAGE);
+    }
     let shutdown = telemetry::shutdown_on_signal().map_err(|e| Error::Lost(e.to_string()))?;
     let summary = worker::run(broker, handlers, options, shutdown).await?;
     tracing::info!(done = summary.done, failed = summary.failed, "stopped");

@@ -35,7 +35,7 @@ except ImportError as error:
 except KeyboardInterrupt:                    # NumPy takes long enough to be interrupted
     sys.exit(130)
 
-VERSION = 3                                  # of every record
+VERSION = 4                                  # of every record
 MAX_PARTS, MAX_PART_BYTES = 8, 12_582_912    # that one pull request may ask for
 ERRORS = {                                   # of an outcome, by variant: its fields ("s" a string) and what they say
     0: ("s", "the task is wrong in form: {}"),
@@ -117,12 +117,12 @@ class Task:
 
     def submit(self) -> None:
         head = record(b"RBTT", self.id, block(b"solve"),
-                      struct.pack("<IIQQQ", 0, 0, 0, 0, len(self.payload)),  # attempt, binary, no deadline, flops
+                      struct.pack("<IIQQQQ", 0, 0, 0, 0, 0, len(self.payload)),  # attempt, binary, no deadline, sent, flops
                       b"\0",                                                 # checksum: None, parts have their own
                       b"\1", block(self.pulls.encode()),                     # pull_from
                       b"\0",                                                 # progress_to: None
                       block(self.params))
-        # The exchange and the work queue are the workers' to declare: their arguments differ with `--quorum`.
+        # The exchange and the work queue are the workers' to declare: their arguments differ with `--queue-type`.
         missing = Failure("no worker has ever been on this broker: start one")
         try:
             self.publish("rabbitry.work", "solve", head, content_type="application/x-rabbitry", priority=3,

@@ -30,6 +30,7 @@ pub mod cli;
 pub mod command;
 pub mod directory;
 pub mod files;
+pub mod health;
 pub mod render;
 pub mod task;
 pub mod tasks;

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-pub use times::{Times, WorkerTimes, monotonic_ns};
+pub use times::{Times, WorkerTimes, monotonic_ns, unix_ms};
 
 #[cfg(target_endian = "big")]
 compile_error!("rabbitry sends matrices as raw little-endian bytes; big-endian targets are not supported");

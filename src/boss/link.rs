@@ -276,13 +276,23 @@ impl Publisher<'_> {
     fn watch(&self, confirm: Confirm, tasks: &[Arc<Outgoing>]) {
         let (shared, connection) = (self.shared.clone(), self.connection.clone());
         let ids: Vec<TaskId> = tasks.iter().map(|task| task.head.id).collect();
+        let queue = tasks.first().map_or_else(String::new, |task| names::work_queue(&task.head.kind));
         self.tasks.spawn(async move {
             let reason = match confirm.0.await {
                 Ok(Published::Routed) => return confirmed(&shared, &ids),
                 Err(Error::Lost(_)) => return,
+                Err(error) if error.is_transient() => {
+                    // Gone with a node of the broker's, say. A new link publishes these again.
+                    tracing::warn!(%error, "tasks are published again");
+                    return connection.close().await;
+                }
                 Ok(Published::Unroutable) => {
                     // The work queue was deleted under us. A new link declares it, and publishes these again.
-                    tracing::warn!("a work queue was deleted");
+                    tracing::warn!(queue, "a work queue was deleted");
+                    let control = Control { command: Command::QueueLost { queue } };
+                    let message = Message { head: wire::encode(&control).into(), ..Message::default() };
+                    // If this does not get through, the others find out when they publish.
+                    let _ = connection.publish(&Route::exchange(names::CONTROL, ""), message).await;
                     return connection.close().await;
                 }
                 Err(error) => error.to_string(),

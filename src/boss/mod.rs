@@ -12,7 +12,7 @@ mod presence;
 mod ticket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::broker::{Broker, Connection, Error, QueueStatus};
 use crate::directory::{Directory, Node};
 pub use crate::task::Priority;
-use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError, TaskId, Times, WorkerRef, monotonic_ns};
+use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError, TaskId, Times, WorkerRef, monotonic_ns, unix_ms};
 use crate::transport::names;
 use crate::transport::outgoing::Outgoing;
 use crate::wire::TaskHead;
@@ -374,16 +374,17 @@ impl Room<'_> {
     /// the first is gone, is right.
     pub fn submit_encoded(self, id: TaskId, kind: &Kind, encoded: Encoded, how: Submit) -> RawTicket {
         let shared = &self.boss.shared;
-        let wall = how.deadline.map_or(0, |in_time| {
-            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(in_time);
-            u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
-        });
+        let wall = how
+            .deadline
+            .map_or(0, |in_time| unix_ms().saturating_add(u64::try_from(in_time.as_millis()).unwrap_or(u64::MAX)));
         let head = TaskHead {
             id,
             kind: kind.to_string(),
             attempt: 0,
             format: encoded.blob.format,
             deadline_unix_ms: wall,
+            // Told when it leaves.
+            sent_unix_ms: 0,
             flops: encoded.flops,
             payload_bytes: encoded.blob.payload_bytes(),
             checksum: None,

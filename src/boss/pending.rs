@@ -120,6 +120,11 @@ impl<C> Pending<C> {
         self.order.values().copied().collect()
     }
 
+    /// Whether one of this kind is published.
+    pub(super) fn has_published(&self, kind: &str) -> bool {
+        self.tasks.values().any(|entry| entry.link != 0 && entry.outgoing.head.kind == kind)
+    }
+
     /// The earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
@@ -146,6 +151,7 @@ mod tests {
             attempt: 0,
             format: Format::Binary,
             deadline_unix_ms: 0,
+            sent_unix_ms: 0,
             flops: 0,
             payload_bytes: 0,
             checksum: None,

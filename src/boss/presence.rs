@@ -7,7 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{Shared, Word};
 use crate::broker::{Connection, Consume, Consumer, Error, Message, Queue, Route};
 use crate::task::{TaskError, TaskId};
-use crate::transport::names;
+use crate::transport::{incoming, names};
 use crate::wire::{self, Cancelled, Command, Control, Heartbeat, Progress, Share};
 
 /// How long a boss has to say that it has cancelled a task; a live one takes milliseconds.
@@ -53,25 +53,38 @@ pub(super) async fn cancel(shared: &Shared, connection: &dyn Connection, task: T
 /// Keeps the directory and the progress up to date until the connection ends.
 pub(super) async fn listen(shared: &Shared, heard: &mut Consumer) -> Error {
     while let Some(delivery) = heard.next().await {
-        if let Err(error) = hear(shared, &delivery.message.head) {
-            tracing::warn!(%error, "ignored a message from the presence queue");
+        match hear(shared, &delivery.message.head) {
+            Ok(None) => {}
+            // A new link publishes again what was in it.
+            Ok(Some(queue)) if shared.pending().has_published(incoming::kind_of(&queue)) => {
+                return Error::Lost(format!("the queue {queue} was deleted"));
+            }
+            Ok(Some(_)) => {}
+            Err(error) => tracing::warn!(%error, "ignored a message from the presence queue"),
         }
     }
     Error::Lost("the presence queue ended".into())
 }
 
-fn hear(shared: &Shared, head: &[u8]) -> Result<(), wire::Error> {
+/// The name of a work queue that was lost, if it says that.
+fn hear(shared: &Shared, head: &[u8]) -> Result<Option<String>, wire::Error> {
+    let mut lost = None;
     if wire::is::<Progress>(head) {
         let Progress { tasks } = wire::decode(head)?;
         let mut pending = shared.pending();
         tasks.into_iter().for_each(|Share { task, permille }| pending.advance(task, permille));
     } else if wire::is::<Control>(head) {
         for Control { command } in wire::decode_all(head)? {
-            // The rest is for workers. These have heard of the task as this boss has, so nobody else need be told to stop.
-            if let Command::Cancel { task } = command
-                && shared.fail(task, TaskError::Cancelled)
-            {
-                shared.say(Word::Cancelled(task));
+            match command {
+                // The workers have heard of it as this boss has, so nobody else need be told to stop.
+                Command::Cancel { task } => {
+                    if shared.fail(task, TaskError::Cancelled) {
+                        shared.say(Word::Cancelled(task));
+                    }
+                }
+                Command::QueueLost { queue } => lost = Some(queue),
+                // For workers.
+                Command::WhoIsThere | Command::BossGone { .. } | Command::Answered { .. } => {}
             }
         }
     } else if wire::is::<Cancelled>(head) {
@@ -81,5 +94,5 @@ fn hear(shared: &Shared, head: &[u8]) -> Result<(), wire::Error> {
     } else {
         shared.directory().heard(wire::decode::<Heartbeat>(head)?, Instant::now());
     }
-    Ok(())
+    Ok(lost)
 }

@@ -11,7 +11,7 @@ pub mod embedded;
 mod life;
 mod limits;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -201,6 +201,8 @@ pub struct Consume {
 /// A stream of deliveries. Dropping it cancels the consumer; deliveries already handed out can still be acked.
 pub struct Consumer {
     pub(crate) deliveries: mpsc::UnboundedReceiver<Delivery>,
+    /// Set before the last delivery is gone.
+    pub(crate) ended: Arc<OnceLock<String>>,
     /// Dropped with the consumer: tells the broker's side to cancel.
     pub(crate) _cancel: tokio::sync::oneshot::Sender<()>,
 }
@@ -211,10 +213,15 @@ impl Consumer {
         self.deliveries.recv().await
     }
 
+    /// Why there are no more deliveries, after [`Consumer::next`] gave `None`.
+    pub fn reason(&self) -> String {
+        self.ended.get().cloned().unwrap_or_else(|| "the broker ended it; was its queue deleted?".to_owned())
+    }
+
     /// Ends it, and waits until the broker has taken note. Gives what was on its way: unlike what a dropped consumer gives
     /// back, that can still be put back without a mark of redelivery, by publishing it anew.
     pub async fn cancel(self) -> Vec<Delivery> {
-        let Consumer { mut deliveries, _cancel } = self;
+        let Consumer { mut deliveries, _cancel, .. } = self;
         drop(_cancel);
         let mut left = Vec::new();
         while let Some(delivery) = deliveries.recv().await {
@@ -320,7 +327,23 @@ pub enum Error {
         /// What the broker said.
         reason: String,
     },
-    /// The broker refused an operation (a queue declared with other arguments, no permission).
+    /// The broker has the message no more (`basic.nack`): a node went down with its queue, or the queue is full.
+    #[error("the broker did not take what was to {operation}: its queue is full, or a node was lost with it")]
+    NotTaken {
+        /// What was tried, with the name of the queue or exchange.
+        operation: String,
+    },
+    /// The user may not do this. No message is to blame, and all of them would fail.
+    #[error(
+        "the broker does not let this user {operation}: {reason}; give it the right: rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*'"
+    )]
+    Forbidden {
+        /// What was tried, with the name of the queue or exchange.
+        operation: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The broker refused an operation (a queue declared with other arguments).
     #[error("the broker refused to {operation}: {reason}")]
     Operation {
         /// What was tried, with the name of the queue or exchange.
@@ -333,6 +356,6 @@ pub enum Error {
 impl Error {
     /// Whether connecting again may help: the same thing may succeed later, with no change by a person.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Unreachable { .. } | Error::Lost(_))
+        matches!(self, Error::Unreachable { .. } | Error::Lost(_) | Error::NotTaken { .. })
     }
 }

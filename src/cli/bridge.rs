@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::Parser;
 use clap::builder::FalseyValueParser;
 
-use super::{PoolArgs, seconds};
+use super::{PoolArgs, QueueType, seconds};
 use crate::{boss, bridge, worker};
 
 /// Solves over HTTP: JSON and binary for everybody who does not speak AMQP, and the directory of the workers.
@@ -25,7 +25,8 @@ The calls are described at /docs. The first Ctrl-C (or SIGTERM) takes no new req
 second quits at once. Logs go to stderr; RABBITRY_LOG=debug shows more."
 )]
 pub struct BridgeCli {
-    /// RabbitMQ to use, amqp://user:password@host:port/vhost (or amqps://). Without it the tasks are computed in this process
+    /// RabbitMQ to use, amqp://user:password@host:port/vhost (or amqps://), or several nodes of a cluster with commas between
+    /// them. Without it the tasks are computed in this process
     #[arg(long, env = "RABBITRY_BROKER", value_name = "URL", hide_env_values = true)]
     pub broker: Option<String>,
     /// Where to listen. Beyond this machine it needs --token-file, or --insecure
@@ -76,9 +77,9 @@ pub struct BridgeCli {
     /// Pool in this process: memory that tasks may take in all [default: 40 % of what is free]
     #[arg(long, env = "RABBITRY_POOL_MEMORY", value_name = "BYTES")]
     pub pool_memory: Option<ByteSize>,
-    /// Declare the work queues as quorum queues, for a replicated broker. All programs of a pool must agree
-    #[arg(long, env = "RABBITRY_QUORUM", value_parser = FalseyValueParser::new())]
-    pub quorum: bool,
+    /// Type of the work queues; `quorum` for a replicated broker. All programs of a pool must agree
+    #[arg(long, env = "RABBITRY_QUEUE_TYPE", value_name = "TYPE", default_value = "classic")]
+    pub queue_type: QueueType,
 }
 
 impl BridgeCli {
@@ -103,7 +104,7 @@ impl BridgeCli {
             read_again: bridge::READ_AGAIN,
             patience: bridge::PATIENCE,
             lease: self.lease,
-            quorum: self.quorum,
+            quorum: self.queue_type.is_quorum(),
         })
     }
 
@@ -117,13 +118,13 @@ impl BridgeCli {
 
     /// What a bridge asks of its boss: the bound on memory is the bridge's own.
     pub fn boss(&self) -> boss::Options {
-        boss::Options { window_bytes: u64::MAX, quorum: self.quorum }
+        boss::Options { window_bytes: u64::MAX, quorum: self.queue_type.is_quorum() }
     }
 
     /// The pool in this process.
     pub fn pool(&self) -> worker::Options {
         let memory = self.pool_memory.unwrap_or_else(|| ByteSize(worker::free_memory_bytes() / 10 * 4));
         let pool = PoolArgs { slots: self.slots, threads: self.threads, memory: Some(memory) };
-        worker::Options { quorum: self.quorum, ..pool.options() }
+        worker::Options { quorum: self.queue_type.is_quorum(), ..pool.options() }
     }
 }

@@ -70,21 +70,38 @@ impl BossCli {
 /// Which broker, and how much is in flight.
 #[derive(Debug, Args)]
 pub struct BossBroker {
-    /// RabbitMQ to use, amqp://user:password@host:port/vhost (or amqps://). Without it the tasks are computed in this process
+    /// RabbitMQ to use, amqp://user:password@host:port/vhost (or amqps://), or several nodes of a cluster with commas between
+    /// them. Without it the tasks are computed in this process
     #[arg(long, global = true, env = "RABBITRY_BROKER", value_name = "URL", hide_env_values = true)]
     pub broker: Option<String>,
     /// Bytes of tasks in flight, e.g. 512MiB; it bounds this program's memory
     #[arg(long, global = true, env = "RABBITRY_WINDOW", value_name = "BYTES", default_value = "1GiB")]
     pub window: ByteSize,
-    /// Declare the work queues as quorum queues, for a replicated broker. All programs of a pool must agree
-    #[arg(long, global = true, env = "RABBITRY_QUORUM", value_parser = FalseyValueParser::new())]
-    pub quorum: bool,
+    /// Type of the work queues; `quorum` for a replicated broker. All programs of a pool must agree
+    #[arg(long, global = true, env = "RABBITRY_QUEUE_TYPE", value_name = "TYPE", default_value = "classic")]
+    pub queue_type: QueueType,
 }
 
 impl BossBroker {
     /// As the boss takes it.
     pub fn options(&self) -> boss::Options {
-        boss::Options { window_bytes: self.window.as_u64(), quorum: self.quorum }
+        boss::Options { window_bytes: self.window.as_u64(), quorum: self.queue_type.is_quorum() }
+    }
+}
+
+/// Types of RabbitMQ's queues.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum QueueType {
+    /// On one node, with priorities
+    Classic,
+    /// Replicated over the nodes of a cluster, slower
+    Quorum,
+}
+
+impl QueueType {
+    /// Whether it is replicated.
+    pub fn is_quorum(self) -> bool {
+        matches!(self, QueueType::Quorum)
     }
 }
 
@@ -305,7 +322,8 @@ The first Ctrl-C (or SIGTERM) finishes what runs and hands the rest back; the se
 the tasks to other workers. Logs go to stderr; RABBITRY_LOG=debug shows more."
 )]
 pub struct WorkerCli {
-    /// RabbitMQ to work for, amqp://user:password@host:port/vhost (or amqps://)
+    /// RabbitMQ to work for, amqp://user:password@host:port/vhost (or amqps://), or several nodes of a cluster with commas
+    /// between them
     #[arg(
         long,
         env = "RABBITRY_BROKER",
@@ -320,12 +338,18 @@ pub struct WorkerCli {
     /// Task messages taken ahead of time [default: slots + 1]
     #[arg(long, env = "RABBITRY_PREFETCH", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub prefetch: Option<u16>,
+    /// Times that a task may be lost with its worker before it is dead-lettered
+    #[arg(long, env = "RABBITRY_ATTEMPTS", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempts: u32,
+    /// Answer at this address whether it consumes: GET /readyz gives 200 or 503 [default: not]
+    #[arg(long, env = "RABBITRY_HEALTH", value_name = "HOST:PORT")]
+    pub health: Option<String>,
     /// Kinds of task to compute [default: all there are]
     #[arg(long, env = "RABBITRY_KINDS", value_name = "KIND,...", value_delimiter = ',')]
     pub kinds: Option<Vec<String>>,
-    /// Declare the work queues as quorum queues, for a replicated broker. All programs of a pool must agree
-    #[arg(long, env = "RABBITRY_QUORUM", value_parser = FalseyValueParser::new())]
-    pub quorum: bool,
+    /// Type of the work queues; `quorum` for a replicated broker. All programs of a pool must agree
+    #[arg(long, env = "RABBITRY_QUEUE_TYPE", value_name = "TYPE", default_value = "classic")]
+    pub queue_type: QueueType,
 }
 
 /// How much of a machine a worker takes.
@@ -361,7 +385,12 @@ impl WorkerCli {
     /// As the worker takes it.
     pub fn options(&self) -> worker::Options {
         let options = self.pool.options();
-        worker::Options { prefetch: self.prefetch.unwrap_or(options.prefetch), quorum: self.quorum, ..options }
+        worker::Options {
+            prefetch: self.prefetch.unwrap_or(options.prefetch),
+            quorum: self.queue_type.is_quorum(),
+            attempts_max: self.attempts,
+            ..options
+        }
     }
 }
 

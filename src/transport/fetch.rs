@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::assembly::{Accepted, Assembly, Cut};
 use super::buffers::{Buffer, Buffers};
@@ -57,6 +58,7 @@ pub struct Inbox {
     name: String,
     waiting: Waiting,
     reader: tokio::task::JoinHandle<()>,
+    ended: CancellationToken,
 }
 
 impl Inbox {
@@ -70,15 +72,22 @@ impl Inbox {
         // No acks: a part that is lost is asked for again, and the credit bounds what is on the way.
         let mut consumer = connection.consume(&name, Consume { prefetch: 0, no_ack: true }).await?;
         let waiting = Waiting::default();
-        let routes = waiting.clone();
+        let (routes, ended) = (waiting.clone(), CancellationToken::new());
+        let end = ended.clone().drop_guard();
         let reader = tokio::spawn(async move {
+            let _end = end;
             while let Some(delivery) = consumer.next().await {
                 if let Err(error) = hand_over(&routes, delivery.message) {
                     tracing::warn!(%error, "dropped a message from the inbox");
                 }
             }
         });
-        Ok(Inbox { connection, name, waiting, reader })
+        Ok(Inbox { connection, name, waiting, reader, ended })
+    }
+
+    /// Resolves when no part can come any more: the queue was deleted, or the connection is lost.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Pulls the payload of `head`.

@@ -34,7 +34,7 @@ pub async fn declare_shared(connection: &dyn Connection, kinds: &[Kind], quorum:
     connection.declare_exchange(names::WORK, ExchangeKind::Direct).await?;
     connection.declare_exchange(names::PRESENCE, ExchangeKind::Fanout).await?;
     connection.declare_exchange(names::CONTROL, ExchangeKind::Fanout).await?;
-    connection.declare_queue(&Queue { name: names::DEAD.into(), ..Queue::default() }).await?;
+    connection.declare_queue(&Queue { name: names::DEAD.into(), quorum, ..Queue::default() }).await?;
     for kind in kinds {
         let name = names::work_queue(kind.as_str());
         let queue = Queue {

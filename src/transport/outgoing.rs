@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::assembly::Cut;
 use super::{HEADS_MAX_BYTES, in_process, names};
 use crate::broker::{Confirm, Connection, Error, Message, Route};
-use crate::task::{Format, TaskId};
+use crate::task::{Format, TaskId, unix_ms};
 use crate::wire::{self, Gone, Part, PullRequest, TaskHead};
 
 /// Small tasks share a message up to this many bytes: one message costs as much as 10 kB of payload.
@@ -99,8 +99,10 @@ pub async fn publish(connection: &dyn Connection, batch: &Batch, boss: &str) -> 
 fn pack(connection: &dyn Connection, batch: &Batch, boss: &str) -> Message {
     let mut message = Message { reply_to: Some(names::results_queue(boss)), ..Message::default() };
     let mut heads = Vec::with_capacity(batch.heads);
+    let sent_unix_ms = unix_ms();
     for task in &batch.tasks {
         let mut head = task.head.clone();
+        head.sent_unix_ms = sent_unix_ms;
         let fits = usize::try_from(head.payload_bytes).is_ok_and(|bytes| bytes <= connection.inline_max_bytes());
         if fits && !task.shared {
             head.checksum = (!in_process(connection)).then(|| wire::checksum(&task.payload));
@@ -184,6 +186,7 @@ mod tests {
             attempt: 0,
             format: Format::Binary,
             deadline_unix_ms: 0,
+            sent_unix_ms: 0,
             flops,
             payload_bytes,
             checksum: None,

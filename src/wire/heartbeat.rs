@@ -60,6 +60,18 @@ pub enum Command {
         /// The task.
         task: TaskId,
     },
+    /// A work queue was deleted with what was in it: who waits for an answer publishes its tasks again.
+    QueueLost {
+        /// The queue's name.
+        queue: String,
+    },
+    /// The boss has the outcome of this task, and the broker may deliver it once more: a worker stops it, or drops it.
+    Answered {
+        /// The task.
+        task: TaskId,
+        /// The results queue that has the outcome.
+        reply_to: String,
+    },
 }
 
 impl Record for Control {

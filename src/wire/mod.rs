@@ -22,7 +22,7 @@ pub use progress::{Progress, SHARES_MAX, Share};
 pub use task_head::TaskHead;
 
 /// The version of every layout here. A change of any field raises it; a reader refuses others by name.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// No record is longer. It also bounds what decoding may allocate.
 pub const RECORD_MAX_BYTES: usize = 32 * 1024;

@@ -18,6 +18,9 @@ pub struct TaskHead {
     pub format: Format,
     /// Milliseconds since 1970-01-01 UTC on the boss's clock after which nobody wants the answer; 0 for never.
     pub deadline_unix_ms: u64,
+    /// When the boss published it, by the same clock: a worker learns from it how far that is from its own. 0 if the sender
+    /// does not say; its clock is then trusted.
+    pub sent_unix_ms: u64,
     /// Floating point operations, estimated.
     pub flops: u64,
     /// Length of the payload.

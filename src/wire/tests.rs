@@ -5,13 +5,13 @@ use crate::task::{Format, TaskError, TaskId, WorkerRef, WorkerTimes};
 
 fn head() -> impl Strategy<Value = TaskHead> {
     (
-        (any::<u128>(), "[a-z]{1,32}", any::<u32>(), any::<bool>(), any::<u64>()),
+        (any::<u128>(), "[a-z]{1,32}", any::<u32>(), any::<bool>(), any::<[u64; 2]>()),
         (any::<u64>(), any::<u64>(), any::<Option<u32>>(), proptest::option::of(".{0,60}"), any::<Vec<u8>>()),
         proptest::option::of(".{0,60}"),
     )
         .prop_map(
             |(
-                (id, kind, attempt, json, deadline_unix_ms),
+                (id, kind, attempt, json, [deadline_unix_ms, sent_unix_ms]),
                 (flops, payload_bytes, checksum, pull_from, params),
                 progress_to,
             )| {
@@ -21,6 +21,7 @@ fn head() -> impl Strategy<Value = TaskHead> {
                     attempt,
                     format: if json { Format::Json } else { Format::Binary },
                     deadline_unix_ms,
+                    sent_unix_ms,
                     flops,
                     payload_bytes,
                     checksum,

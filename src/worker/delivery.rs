@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::compute::catch;
@@ -15,15 +16,27 @@ use super::session::Session;
 use super::shared::InUse;
 use crate::broker::{Delivery, Error, Message, Published, Route};
 use crate::task::{
-    Blob, ContentHash, HandBack, Handler, MAX_PARAMS, Plan, Prepared, Shared, TaskError, Watch, WorkerTimes,
-    monotonic_ns,
+    Blob, ContentHash, HandBack, Handler, MAX_PARAMS, Plan, Prepared, Shared, TaskError, TaskId, Watch, WorkerTimes,
+    monotonic_ns, unix_ms,
 };
 use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
 use crate::transport::fetch::FetchError;
 use crate::transport::incoming::{self, Job};
 use crate::transport::names;
-use crate::wire::{OutcomeHead, TaskHead};
+use crate::wire::{self, Command, Control, OutcomeHead, TaskHead};
+
+/// The consumer that a delivery came from. Once the broker has ended it, an ack may mean nothing any more: the broker may have
+/// given the message to somebody else, or to nobody.
+#[derive(Clone, Default)]
+pub(super) struct Source(CancellationToken);
+
+impl Source {
+    /// The broker has ended it.
+    pub(super) fn end(&self) {
+        self.0.cancel();
+    }
+}
 
 /// What to do with the delivery in the end.
 enum End {
@@ -34,12 +47,18 @@ enum End {
 }
 
 /// Brings one delivery to its end. Errors of the connection requeue it, if the broker has not done so already.
-pub(super) async fn process(session: Arc<Session>, delivery: Delivery) {
+pub(super) async fn process(session: Arc<Session>, delivery: Delivery, source: Source) {
     let Delivery { message, routing_key, redelivered, settle } = delivery;
-    let way = Way { session: &session, message: &message, routing_key: &routing_key, received_ns: monotonic_ns() };
+    let received_ns = monotonic_ns();
+    let way = Way { session: &session, source, message: &message, routing_key: &routing_key, received_ns };
     match way.go(redelivered).await {
         Ok(End::Ack) => settle.ack(),
         Ok(End::Retry) => settle.requeue(),
+        // Every task would meet this.
+        Err(error @ (Error::Forbidden { .. } | Error::Refused { .. })) => {
+            settle.requeue();
+            session.fail(error);
+        }
         // It would fail again, here and elsewhere: what it says comes from outside, and no broker takes it.
         Err(error) if !error.is_transient() => match way.dead_letter(&error.to_string()).await {
             Ok(_) => settle.ack(),
@@ -55,7 +74,8 @@ pub(super) async fn process(session: Arc<Session>, delivery: Delivery) {
 /// Publishes a delivery anew that this worker does not begin: no attempt is counted.
 pub(super) async fn put_back(session: Arc<Session>, delivery: Delivery) {
     let Delivery { message, routing_key, redelivered, settle } = delivery;
-    let way = Way { session: &session, message: &message, routing_key: &routing_key, received_ns: monotonic_ns() };
+    let (source, received_ns) = (Source::default(), monotonic_ns());
+    let way = Way { session: &session, source, message: &message, routing_key: &routing_key, received_ns };
     // What was delivered before has an attempt to be counted, by whoever takes it next.
     match if redelivered { Ok(End::Retry) } else { way.anew().await } {
         Ok(End::Ack) => settle.ack(),
@@ -106,6 +126,7 @@ type Answer = (OutcomeHead, Vec<Bytes>);
 
 struct Way<'a> {
     session: &'a Session,
+    source: Source,
     message: &'a Message,
     routing_key: &'a str,
     received_ns: u64,
@@ -120,9 +141,12 @@ enum Ran {
 
 /// What [`Way::run`] came to.
 enum Computed {
-    Ran(Vec<Ran>),
+    /// They are in hand until they are answered: a copy that comes meanwhile waits for that.
+    Ran(Vec<Ran>, Vec<Entered>),
     /// The worker drains; nothing was begun.
     Drained,
+    /// Its consumer was ended; nothing was begun.
+    Ended,
     /// A payload did not come.
     Stalled,
 }
@@ -135,10 +159,16 @@ impl Way<'_> {
         if presence::is_gone(&*self.session.connection, &self.session.worker, &reply_to).await? {
             return Ok(End::Ack);
         }
-        let jobs = match incoming::unpack(self.message, self.routing_key) {
+        let mut jobs = match incoming::unpack(self.message, self.routing_key) {
             Ok(jobs) => jobs,
             Err(error) => return self.dead_letter(&error.to_string()).await,
         };
+        let running = &self.session.worker.running;
+        for job in jobs.iter().filter(|job| redelivered || job.head.attempt > 0) {
+            // It may be in hand here, from a consumer that has ended.
+            running.until_left(job.head.id).await;
+        }
+        jobs.retain(|job| !running.is_answered(job.head.id, &reply_to));
         let to = Return {
             reply_to,
             correlation_id: self.message.correlation_id.clone(),
@@ -156,6 +186,10 @@ impl Way<'_> {
 
     /// Each goes back to its queue alone; with one attempt more, if that counts, or to its end.
     async fn hand_back(&self, jobs: Vec<(Job, HandBack)>, to: &Return) -> Result<End, Error> {
+        if self.source.0.is_cancelled() {
+            // The broker may have delivered them elsewhere: another copy would be one too many.
+            return Ok(End::Retry);
+        }
         for (job, how) in jobs {
             let attempts = match how {
                 HandBack::Uncounted => job.head.attempt,
@@ -180,12 +214,15 @@ impl Way<'_> {
     async fn compute(&self, jobs: Vec<Job>, to: &Return) -> Result<End, Error> {
         let worker = &*self.session.worker;
         let mut answers = Vec::new();
+        let mut in_hand = Vec::new();
         let mut runnable = Vec::new();
         let mut needed = Plan { memory_bytes: 0, threads: 1, shared: None };
         let mut apart = false;
         let reply_to = Arc::from(to.reply_to.as_str());
+        let (unix_ms, now) = (unix_ms(), Instant::now());
         for job in jobs {
-            let entered = worker.running.enter(&job.head, &reply_to, self.session.number);
+            let deadline = worker.clocks.deadline(&reply_to, &job.head, unix_ms, now);
+            let entered = worker.running.enter(&job.head, &reply_to, self.session.number, deadline);
             match entered.watch.check().and_then(|()| plan(worker, &job.head)) {
                 Ok((handler, plan)) => {
                     // They run one after another; only payloads that are pulled wait for each other in memory.
@@ -209,7 +246,8 @@ impl Way<'_> {
             self.hand_back(runnable.into_iter().map(|it| (it.job, HandBack::Uncounted)).collect(), to).await?;
         } else if !runnable.is_empty() {
             match self.run(runnable, needed).await? {
-                Computed::Ran(all) => {
+                Computed::Ran(all, entered) => {
+                    in_hand = entered;
                     let mut back = Vec::new();
                     for ran in all {
                         match ran {
@@ -219,11 +257,13 @@ impl Way<'_> {
                     }
                     self.hand_back(back, to).await?;
                 }
+                Computed::Ended => return Ok(End::Retry),
                 Computed::Stalled => return Ok(End::Retry),
                 Computed::Drained => return self.anew().await,
             }
         }
         self.answer(to, answers).await?;
+        drop(in_hand);
         Ok(End::Ack)
     }
 
@@ -244,12 +284,13 @@ impl Way<'_> {
         let watches: Vec<Watch> = jobs.iter().map(|runnable| runnable.entered.watch.clone()).collect();
         let fail_all = |why: &dyn Fn(&Runnable) -> TaskError| {
             let answers = jobs.iter().map(|job| Ran::Answer(self.failure(&job.job.head, why(job))));
-            Ok(Computed::Ran(answers.collect()))
+            Ok(Computed::Ran(answers.collect(), Vec::new()))
         };
         let stopped = |job: &Runnable| job.entered.watch.check().err().unwrap_or(TaskError::Cancelled);
         let taken = tokio::select! {
             // First: what a lost session stops is handed back, not answered.
             biased;
+            () = self.source.0.cancelled() => return Ok(Computed::Ended),
             () = self.session.draining.cancelled() => return Ok(Computed::Drained),
             taken = self.take(&jobs, needed, threads) => taken,
             () = worker.running.all_stopped(&watches) => return fail_all(&stopped),
@@ -258,7 +299,7 @@ impl Way<'_> {
             Ok(taken) => taken,
             Err(Missing::Failed(error)) => return fail_all(&|_| error.clone()),
             Err(Missing::Stalled) => return Ok(Computed::Stalled),
-            Err(Missing::Unwanted) => return Ok(Computed::Ran(Vec::new())),
+            Err(Missing::Unwanted) => return Ok(Computed::Ran(Vec::new(), Vec::new())),
             Err(Missing::Broker(error)) => return Err(error),
         };
         let received_ns = self.received_ns;
@@ -271,7 +312,8 @@ impl Way<'_> {
         let computed = worker
             .compute
             .run(threads as usize, move || {
-                let ran: Vec<Ran> = ready.into_iter().map(|job| run_one(&this, job, threads as usize)).collect();
+                let ran: (Vec<Ran>, Vec<Entered>) =
+                    ready.into_iter().map(|job| run_one(&this, job, threads as usize)).unzip();
                 // Free for the next task before this one's answer is on its way.
                 drop(slots);
                 drop(memory);
@@ -279,7 +321,7 @@ impl Way<'_> {
             })
             .await;
         // No compute threads: the process is going down.
-        Ok(computed.map_or(Computed::Stalled, Computed::Ran))
+        Ok(computed.map_or(Computed::Stalled, |(ran, entered)| Computed::Ran(ran, entered)))
     }
 
     /// Reserves, fetches, and waits for slots.
@@ -372,6 +414,7 @@ impl Way<'_> {
         }
         worker.done.fetch_add(answers.len() as u64, Relaxed);
         worker.failed.fetch_add(answers.iter().filter(|(head, _)| head.error.is_some()).count() as u64, Relaxed);
+        let ids: Vec<TaskId> = answers.iter().map(|(head, _)| head.id).collect();
         let sent_ns = monotonic_ns();
         answers.iter_mut().filter_map(|(head, _)| head.times.as_mut()).for_each(|times| times.sent_ns = sent_ns);
         let sent = answer::send(&*self.session.connection, to, answers).await?;
@@ -381,6 +424,22 @@ impl Way<'_> {
             worker.gone.add(to.reply_to.clone());
             worker.running.stop_for(&to.reply_to);
         }
+        if sent == Published::Routed && self.source.0.is_cancelled() {
+            self.tell_answered(&ids, &to.reply_to).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies of these tasks may be anywhere: whoever meets one need not compute it.
+    async fn tell_answered(&self, tasks: &[TaskId], reply_to: &str) -> Result<(), Error> {
+        let mut head = Vec::new();
+        for &task in tasks {
+            self.session.worker.running.answered(task, reply_to);
+            let command = Command::Answered { task, reply_to: reply_to.to_owned() };
+            wire::encode_into(&Control { command }, &mut head);
+        }
+        let message = Message { head: head.into(), ..Message::default() };
+        self.session.connection.publish(&Route::exchange(names::CONTROL, ""), message).await?;
         Ok(())
     }
 
@@ -415,9 +474,6 @@ impl Way<'_> {
 
 fn plan(worker: &Worker, head: &TaskHead) -> Result<(Arc<dyn Handler>, Plan), TaskError> {
     let handler = worker.registry.find(&head.kind)?;
-    if is_late(head) {
-        return Err(TaskError::DeadlineExceeded);
-    }
     if head.params.len() > MAX_PARAMS {
         return Err(TaskError::Invalid(format!("{} bytes of parameters, {MAX_PARAMS} are allowed", head.params.len())));
     }
@@ -427,17 +483,11 @@ fn plan(worker: &Worker, head: &TaskHead) -> Result<(Arc<dyn Handler>, Plan), Ta
     Ok((handler.clone(), plan))
 }
 
-fn is_late(head: &TaskHead) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    head.deadline_unix_ms != 0 && now.as_millis() > u128::from(head.deadline_unix_ms)
-}
-
 /// On a compute thread.
-fn run_one(worker: &Worker, job: Ready, threads: usize) -> Ran {
+fn run_one(worker: &Worker, job: Ready, threads: usize) -> (Ran, Entered) {
     let Ready { head, payload, shared, handler, entered, received_ns, fetched_ns } = job;
-    let in_time = if is_late(&head) { Err(TaskError::DeadlineExceeded) } else { entered.watch.check() };
-    if let Err(error) = in_time {
-        return Ran::Answer(finish(worker, &head, Err(error), None));
+    if let Err(error) = entered.watch.check() {
+        return (Ran::Answer(finish(worker, &head, Err(error), None)), entered);
     }
     // What was pulled is pulled again by the next.
     let inline = head.pull_from.is_none().then(|| payload.clone());
@@ -448,7 +498,7 @@ fn run_one(worker: &Worker, job: Ready, threads: usize) -> Ran {
         None => handler.run(blob, threads, &entered.watch),
         Some(shared) => handler.run_on(&shared.prepared, blob, threads, &entered.watch),
     });
-    match entered.watch.handed_back() {
+    let ran = match entered.watch.handed_back() {
         Some(how) => Ran::HandBack(Job { head, payload: inline }, how),
         None => {
             let ended_ns = monotonic_ns();
@@ -458,7 +508,8 @@ fn run_one(worker: &Worker, job: Ready, threads: usize) -> Ran {
             let times = WorkerTimes { received_ns, fetched_ns, started_ns, decoded_ns, computed_ns, sent_ns: ended_ns };
             Ran::Answer(finish(worker, &head, result, Some(times)))
         }
-    }
+    };
+    (ran, entered)
 }
 
 /// `times` of a task that a handler ran, which has just ended.

@@ -6,8 +6,10 @@
 //! before a payload is fetched; at most one task per four slots is fetched ahead; no handler runs on an async
 //! thread; a panic in a handler is an outcome; a task that is stopped because its connection is lost has no outcome.
 
+mod clocks;
 mod compute;
 mod delivery;
+mod health;
 mod identity;
 mod intake;
 mod launcher;
@@ -22,13 +24,14 @@ mod shared;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Error};
 use crate::task::Handler;
 use crate::transport::backoff::Backoff;
 use compute::ComputeThreads;
+pub use health::Health;
 pub use identity::{Claim, Identity};
 pub use launcher::Launcher;
 pub use memory::{Memory, free_bytes as free_memory_bytes};
@@ -58,6 +61,8 @@ pub struct Options {
     /// are published anew, each alone. For a worker to whom the next task is nothing to wait for, because it is slow, or may
     /// go. `prefetch` is then 1.
     pub one_by_one: bool,
+    /// Is told how the worker is.
+    pub health: watch::Sender<Health>,
 }
 
 impl Default for Options {
@@ -73,6 +78,7 @@ impl Default for Options {
             memory: None,
             identity: None,
             one_by_one: false,
+            health: watch::Sender::default(),
         }
     }
 }
@@ -102,6 +108,7 @@ struct Worker {
     gone: presence::ResultsQueues,
     there: presence::ResultsQueues,
     running: Arc<Running>,
+    clocks: clocks::Clocks,
     /// Connections so far.
     sessions: AtomicU64,
     done: AtomicU64,
@@ -120,18 +127,13 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<Summary, Error> {
     let worker = Arc::new(Worker::new(handlers, options, broker.local_address()));
+    let queues = worker.registry.kinds().len();
+    worker.health(|health| *health = Health { queues, reason: Some("connecting".into()), ..Health::default() });
     let mut backoff = Backoff::default();
     let mut was_connected = false;
     while !shutdown.is_cancelled() {
         let ended = match session::Session::open(&*broker, worker.clone()).await {
             Ok(session) => {
-                tracing::info!(
-                    worker = worker.identity.id(),
-                    broker = broker.address(),
-                    kinds = worker.registry.names(),
-                    slots = worker.options.slots,
-                    "consuming"
-                );
                 (was_connected, backoff) = (true, Backoff::default());
                 session.run(&shutdown).await
             }
@@ -139,8 +141,12 @@ pub async fn run(
         };
         match ended {
             Ok(()) => break,
-            Err(error) if !was_connected || !error.is_transient() => return Err(error),
+            Err(error) if !was_connected || !error.is_transient() => {
+                worker.health(|health| (health.consuming, health.reason) = (0, Some(error.to_string())));
+                return Err(error);
+            }
             Err(error) => {
+                worker.health(|health| (health.consuming, health.reason) = (0, Some(error.to_string())));
                 let wait = backoff.next();
                 tracing::warn!(%error, retry_ms = wait.as_millis() as u64, "not connected");
                 tokio::select! { () = shutdown.cancelled() => {}, () = tokio::time::sleep(wait) => {} }
@@ -165,11 +171,16 @@ impl Worker {
             gone: presence::ResultsQueues::default(),
             there: presence::ResultsQueues::default(),
             running: Arc::default(),
+            clocks: clocks::Clocks::default(),
             sessions: AtomicU64::new(0),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             options,
         }
+    }
+
+    fn health(&self, change: impl FnOnce(&mut Health)) {
+        self.options.health.send_modify(change);
     }
 
     fn summary(&self) -> Summary {

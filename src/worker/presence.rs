@@ -92,6 +92,9 @@ async fn obey(connection: &dyn Connection, worker: &Worker, controls: Vec<Contro
                 }
             }
             Command::Cancel { task } => worker.running.cancel(task),
+            // For bosses.
+            Command::QueueLost { .. } => {}
+            Command::Answered { task, reply_to } => worker.running.answered(task, &reply_to),
         }
     }
     if asked { beat(connection, worker, false).await } else { Ok(()) }
@@ -120,6 +123,14 @@ pub(super) async fn is_gone(connection: &dyn Connection, worker: &Worker, reply_
             Ok(false)
         }
     }
+}
+
+/// Tells the bosses that a work queue was deleted with what was in it.
+pub(super) async fn tell_lost(connection: &dyn Connection, queue: &str) -> Result<(), Error> {
+    let control = Control { command: Command::QueueLost { queue: queue.to_owned() } };
+    let message = Message { head: wire::encode(&control).into(), ..Message::default() };
+    connection.publish(&Route::exchange(names::CONTROL, ""), message).await?;
+    Ok(())
 }
 
 /// One heartbeat, with the last word if `leaving`.

@@ -52,6 +52,7 @@ mod tests {
             attempt: 0,
             format: Format::Binary,
             deadline_unix_ms: 0,
+            sent_unix_ms: 0,
             flops: 0,
             payload_bytes: 0,
             checksum: None,
@@ -80,7 +81,7 @@ mod tests {
             assert!(poll!(pin!(reports.next())).is_pending());
         };
         nothing_for_a_day(&mut reports).await;
-        let task = running.enter(&head("boss"), &Arc::from("boss"), 1);
+        let task = running.enter(&head("boss"), &Arc::from("boss"), 1, None);
         nothing_for_a_day(&mut reports).await;
         let begun = Instant::now();
         for step in 1..=8u16 {

@@ -1,8 +1,9 @@
 //! The tasks in hand, so that they can be stopped and asked how far they are. No I/O.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -17,6 +18,8 @@ pub(super) struct Running {
     stopped: Notify,
     /// One came that is to be reported.
     reporting: Notify,
+    /// One has left.
+    left: Notify,
 }
 
 #[derive(Default)]
@@ -26,7 +29,9 @@ struct State {
     entered: u64,
     /// How many of them are to be reported.
     reporting: usize,
-    cancelled: Cancelled,
+    cancelled: Recent<TaskId>,
+    /// Those that are answered, to which queue, and may be delivered once more. A boss that asks again wants to hear again.
+    answered: Recent<(TaskId, String)>,
 }
 
 struct Entry {
@@ -38,21 +43,27 @@ struct Entry {
     watch: Watch,
 }
 
-/// Tasks that were cancelled, the newest of them: one may still come from its queue.
-#[derive(Default)]
-struct Cancelled {
-    ids: HashSet<TaskId>,
-    order: VecDeque<TaskId>,
+/// The newest of some tasks: one may still come from its queue.
+struct Recent<T> {
+    ids: HashSet<T>,
+    order: VecDeque<T>,
 }
 
-impl Cancelled {
-    const KEEP: usize = 4096;
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Recent { ids: HashSet::new(), order: VecDeque::new() }
+    }
+}
 
-    fn add(&mut self, task: TaskId) {
-        if self.ids.insert(task) {
+/// How many are remembered.
+const RECENT: usize = 4096;
+
+impl<T: Clone + Eq + Hash> Recent<T> {
+    fn add(&mut self, task: T) {
+        if self.ids.insert(task.clone()) {
             self.order.push_back(task);
         }
-        if self.order.len() > Self::KEEP
+        if self.order.len() > RECENT
             && let Some(oldest) = self.order.pop_front()
         {
             self.ids.remove(&oldest);
@@ -63,8 +74,14 @@ impl Cancelled {
 impl Running {
     /// Enters a task that came on a session; it leaves when the result is dropped. One that was cancelled before it came
     /// is stopped from the start.
-    pub(super) fn enter(self: &Arc<Self>, head: &TaskHead, reply_to: &Arc<str>, session: u64) -> Entered {
-        let watch = watch(head);
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        head: &TaskHead,
+        reply_to: &Arc<str>,
+        session: u64,
+        deadline: Option<Instant>,
+    ) -> Entered {
+        let watch = Watch::over(head.id, head.attempt, deadline);
         let entry = Entry {
             id: head.id,
             session,
@@ -91,6 +108,34 @@ impl Running {
     pub(super) fn cancel(&self, task: TaskId) {
         self.state().cancelled.add(task);
         self.stop(|entry| entry.id == task);
+    }
+
+    /// A task has its answer, here or at another worker: copies of it stop, and are dropped when they come.
+    pub(super) fn answered(&self, task: TaskId, reply_to: &str) {
+        self.state().answered.add((task, reply_to.to_owned()));
+        self.stop(|entry| entry.id == task && &*entry.reply_to == reply_to);
+    }
+
+    /// Whether somebody said so lately.
+    pub(super) fn is_answered(&self, task: TaskId, reply_to: &str) -> bool {
+        let state = self.state();
+        !state.answered.ids.is_empty() && state.answered.ids.contains(&(task, reply_to.to_owned()))
+    }
+
+    /// Waits until this task is not in hand, or was told to stop.
+    pub(super) async fn until_left(&self, task: TaskId) {
+        let goes_on = |entry: &Entry| entry.id == task && entry.watch.check().is_ok();
+        loop {
+            let (left, stopped) = (self.left.notified(), self.stopped.notified());
+            tokio::pin!(left, stopped);
+            // From here on nothing is missed.
+            left.as_mut().enable();
+            stopped.as_mut().enable();
+            if !self.state().tasks.values().any(goes_on) {
+                return;
+            }
+            tokio::select! { () = left => {} () = stopped => {} }
+        }
     }
 
     /// Stops what would answer to this queue.
@@ -171,17 +216,9 @@ impl Drop for Entered {
         if state.tasks.remove(&self.key).is_some_and(|entry| entry.progress_to.is_some()) {
             state.reporting -= 1;
         }
+        drop(state);
+        self.running.left.notify_waiters();
     }
-}
-
-/// The deadline is on the boss's wall clock; from here on this machine's monotonic clock counts.
-fn watch(head: &TaskHead) -> Watch {
-    let deadline = (head.deadline_unix_ms != 0).then(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left = Duration::from_millis(head.deadline_unix_ms).saturating_sub(now);
-        Instant::now().checked_add(left)
-    });
-    Watch::over(head.id, head.attempt, deadline.flatten())
 }
 
 #[cfg(test)]
@@ -200,6 +237,7 @@ mod tests {
             attempt: 0,
             format: Format::Binary,
             deadline_unix_ms: 0,
+            sent_unix_ms: 0,
             flops: 0,
             payload_bytes: 0,
             checksum: None,
@@ -216,39 +254,39 @@ mod tests {
     #[test]
     fn a_cancelled_task_stops_and_so_does_its_copy_that_comes_later() {
         let (running, boss) = (Arc::new(Running::default()), Arc::from("boss"));
-        let [one, other] = [1, 2].map(|id| running.enter(&head(id, None), &boss, 1));
+        let [one, other] = [1, 2].map(|id| running.enter(&head(id, None), &boss, 1, None));
         running.cancel(TaskId(1));
         running.cancel(TaskId(3));
         assert!(stopped(&one) && !stopped(&other));
-        let [again, late] = [1, 3].map(|id| running.enter(&head(id, None), &boss, 1));
+        let [again, late] = [1, 3].map(|id| running.enter(&head(id, None), &boss, 1, None));
         assert!(stopped(&again) && stopped(&late));
     }
 
     #[test]
     fn the_oldest_cancelled_task_is_forgotten_first() {
         let (running, boss) = (Arc::new(Running::default()), Arc::from("boss"));
-        let many = Cancelled::KEEP as u128;
+        let many = RECENT as u128;
         for id in (0..=many).chain([many]) {
             running.cancel(TaskId(id));
         }
-        let is_stopped = |id| stopped(&running.enter(&head(id, None), &boss, 1));
+        let is_stopped = |id| stopped(&running.enter(&head(id, None), &boss, 1, None));
         assert!(!is_stopped(0) && is_stopped(1) && is_stopped(many));
-        assert_eq!(running.state().cancelled.ids.len(), Cancelled::KEEP);
+        assert_eq!(running.state().cancelled.ids.len(), RECENT);
     }
 
     #[test]
     fn a_boss_or_a_session_that_ends_stops_its_own_and_poisons_nothing() {
         let running = Arc::new(Running::default());
         let (gone, here) = (Arc::from("gone"), Arc::from("here"));
-        let first = running.enter(&head(1, None), &gone, 1);
-        let second = running.enter(&head(2, None), &here, 1);
-        let third = running.enter(&head(3, None), &here, 2);
+        let first = running.enter(&head(1, None), &gone, 1, None);
+        let second = running.enter(&head(2, None), &here, 1, None);
+        let third = running.enter(&head(3, None), &here, 2, None);
         assert!(running.answers_to("gone") && !running.answers_to("nobody"));
         running.stop_for("gone");
         assert!(stopped(&first) && !stopped(&second) && !stopped(&third));
         running.stop_session(1);
         assert!(stopped(&second) && !stopped(&third));
-        assert!(!stopped(&running.enter(&head(2, None), &here, 2)), "delivered again on another connection");
+        assert!(!stopped(&running.enter(&head(2, None), &here, 2, None)), "delivered again on another connection");
         drop(first);
         assert!(!running.answers_to("gone"));
     }
@@ -256,7 +294,7 @@ mod tests {
     #[test]
     fn only_what_got_on_is_reported_and_only_to_who_asked() {
         let (running, boss) = (Arc::new(Running::default()), Arc::from("boss"));
-        let tasks = [Some("a"), Some("b"), None, Some("a")].map(|to| running.enter(&head(7, to), &boss, 1));
+        let tasks = [Some("a"), Some("b"), None, Some("a")].map(|to| running.enter(&head(7, to), &boss, 1, None));
         assert!(running.moved().is_empty(), "nothing has begun");
         tasks.iter().for_each(|task| task.watch.advance(0.25));
         let moved = running.moved();
@@ -271,13 +309,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_copy_waits_for_the_task_in_hand_and_is_dropped_once_that_is_answered() {
+        let (running, boss) = (Arc::new(Running::default()), Arc::from("boss"));
+        let first = running.enter(&head(1, None), &boss, 1, None);
+        let other = running.enter(&head(2, None), &boss, 1, None);
+        let mut copy = pin!(running.until_left(TaskId(1)));
+        assert!(poll!(&mut copy).is_pending());
+        drop(other);
+        assert!(poll!(&mut copy).is_pending() && !running.is_answered(TaskId(1), "boss"));
+        running.answered(TaskId(1), "boss");
+        drop(first);
+        assert!(poll!(&mut copy).is_ready() && running.is_answered(TaskId(1), "boss"));
+        assert!(!running.is_answered(TaskId(1), "boss.2"), "it asks anew");
+        let elsewhere = running.enter(&head(3, None), &boss, 1, None);
+        running.answered(TaskId(3), "boss");
+        assert!(stopped(&elsewhere), "another worker was faster");
+    }
+
+    #[tokio::test]
     async fn an_idle_worker_waits_for_something_to_report() {
         let (running, boss) = (Arc::new(Running::default()), Arc::from("boss"));
         let mut waiting = pin!(running.until_reporting());
         assert!(poll!(&mut waiting).is_pending());
-        let _silent = running.enter(&head(1, None), &boss, 1);
+        let _silent = running.enter(&head(1, None), &boss, 1, None);
         assert!(poll!(&mut waiting).is_pending());
-        let loud = running.enter(&head(2, Some("a")), &boss, 1);
+        let loud = running.enter(&head(2, Some("a")), &boss, 1, None);
         assert!(poll!(&mut waiting).is_ready());
         drop(loud);
         assert!(poll!(pin!(running.until_reporting())).is_pending(), "it has left");
@@ -286,7 +342,7 @@ mod tests {
     #[tokio::test]
     async fn a_wait_ends_when_all_that_wait_are_stopped() {
         let (running, boss) = (Arc::new(Running::default()), Arc::from("boss"));
-        let tasks = [1, 2].map(|id| running.enter(&head(id, None), &boss, 1));
+        let tasks = [1, 2].map(|id| running.enter(&head(id, None), &boss, 1, None));
         let watches = [0, 1].map(|i: usize| tasks[i].watch.clone());
         let mut stopped = pin!(running.all_stopped(&watches));
         assert!(poll!(&mut stopped).is_pending());

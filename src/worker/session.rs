@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +18,8 @@ pub(super) struct Session {
     name: String,
     /// Among the sessions of this worker, from 1.
     pub(super) number: u64,
+    /// The broker's address.
+    address: String,
     pub(super) worker: Arc<Worker>,
     pub(super) connection: Arc<dyn Connection>,
     pub(super) inbox: Inbox,
@@ -24,18 +27,61 @@ pub(super) struct Session {
     pub(super) draining: CancellationToken,
     /// Cancelled: it ended in disorder. What is answered from now on has no worth, even if it could be sent.
     pub(super) lost: CancellationToken,
+    /// An error that no message is to blame for, and no other connection would heal.
+    fatal: watch::Sender<Option<Error>>,
 }
 
 impl Session {
     pub(super) async fn open(broker: &dyn Broker, worker: Arc<Worker>) -> Result<Self, Error> {
         let connection = broker.connect().await?;
         let kinds = worker.registry.kinds();
+        let mut missing = Vec::new();
+        for queue in kinds.iter().map(|kind| names::work_queue(kind.as_str())) {
+            if connection.queue_status(&queue).await?.is_none() {
+                missing.push(queue);
+            }
+        }
         transport::declare_shared(&*connection, &kinds, worker.options.quorum).await?;
+        for queue in missing {
+            // New, or it was deleted with what a boss waits for: who has published to it knows.
+            presence::tell_lost(&*connection, &queue).await?;
+        }
         let number = worker.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         let name = names::on_connection(worker.identity.id(), number);
         let inbox = Inbox::open(connection.clone(), &name).await?;
         let (draining, lost) = (CancellationToken::new(), CancellationToken::new());
-        Ok(Session { name, number, worker, connection, inbox, draining, lost })
+        let fatal = watch::Sender::default();
+        let address = broker.address();
+        Ok(Session { name, number, address, worker, connection, inbox, draining, lost, fatal })
+    }
+
+    /// It takes tasks from now on.
+    pub(super) fn is_consuming(&self) {
+        let worker = &self.worker;
+        worker.health(|health| (health.consuming, health.reason) = (health.queues, None));
+        tracing::info!(
+            worker = worker.identity.id(),
+            broker = self.address,
+            kinds = worker.registry.names(),
+            slots = worker.options.slots,
+            "consuming"
+        );
+    }
+
+    /// Ends the session, and the worker: this would happen to every task.
+    pub(super) fn fail(&self, error: Error) {
+        self.fatal.send_replace(Some(error));
+    }
+
+    /// Resolves when there is no going on: the connection is dead, or the inbox, or the broker forbids what a worker does.
+    async fn ended(&self) -> Error {
+        let mut fatal = self.fatal.subscribe();
+        tokio::select! {
+            error = self.connection.closed() => error,
+            () = self.inbox.ended() => Error::Lost("the inbox ended (was it deleted?)".into()),
+            // The sender is in `self`.
+            Ok(error) = fatal.wait_for(Option::is_some) => error.clone().unwrap_or_else(|| Error::Lost("no reason".into())),
+        }
     }
 
     /// Works until `shutdown`, then drains and says goodbye.
@@ -62,16 +108,15 @@ impl Session {
         let presence = presence::run(&*self.connection, &self.worker, control);
         tokio::pin!(presence);
         tokio::select! {
-            // A queue deleted or a consumer cancelled: open everything again.
             taken = intake::run(self, shutdown, &running) => taken?,
-            error = self.connection.closed() => return Err(error),
+            error = self.ended() => return Err(error),
             Err(error) = &mut presence => return Err(error),
         };
         running.close();
         tracing::info!(running = running.len(), "draining: finishing what runs, handing back the rest");
         tokio::select! {
             () = running.wait() => {}
-            error = self.connection.closed() => return Err(error),
+            error = self.ended() => return Err(error),
             // What runs can still be cancelled, and is still reported.
             Err(error) = &mut presence => return Err(error),
         }

@@ -20,8 +20,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Workers of its own where none runs; `broker` for the embedded one.
     ("bench", &["boss", "worker", "tasks", "task", "directory", "broker"]),
     ("command", &["boss", "bench", "render", "tasks", "files", "task", "directory", "broker"]),
-    // Only `bin/` imports these two, which is why they are in nobody's list.
+    // Only `bin/` imports these three, which is why they are in nobody's list.
     ("cli", &["boss", "bench", "bridge", "worker", "command", "task"]),
+    ("health", &["worker"]),
     ("telemetry", &[]),
     // An overview: no logic, and nothing but modules.
     ("lib", &[]),

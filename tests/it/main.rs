@@ -11,4 +11,5 @@ mod pool;
 mod programs;
 mod protocol;
 mod rabbitmq;
+mod recovery;
 mod render;

@@ -244,6 +244,7 @@ pub fn raw(system: System) -> (TaskHead, Vec<u8>) {
         attempt: 0,
         format: Format::Binary,
         deadline_unix_ms: 0,
+        sent_unix_ms: 0,
         flops: encoded.flops,
         payload_bytes: body.len() as u64,
         checksum: Some(wire::checksum(&[&body])),

@@ -4,7 +4,7 @@
 //! channel stays open until the last delivery handed out is settled; what was received but never handed out goes back.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -53,18 +53,20 @@ pub(super) async fn consume(
     let (deliveries_in, deliveries) = mpsc::unbounded_channel();
     let (verdicts_in, verdicts) = mpsc::unbounded_channel();
     let (cancel, cancelled) = oneshot::channel();
+    let ended = Arc::<OnceLock<String>>::default();
     let forward = Forward {
         channel: channel.clone(),
         stream,
         deliveries: deliveries_in,
         verdicts: verdicts_in,
         no_ack: options.no_ack,
+        ended: Arc::clone(&ended),
     };
     let work = async move {
         let forward = forward.run(Arc::clone(&life), closing.clone(), cancelled);
         join(forward, settle(channel, verdicts, closing, life)).await;
     };
-    Ok((Consumer { deliveries, _cancel: cancel }, work))
+    Ok((Consumer { deliveries, ended, _cancel: cancel }, work))
 }
 
 struct Forward {
@@ -73,6 +75,8 @@ struct Forward {
     deliveries: mpsc::UnboundedSender<Delivery>,
     verdicts: mpsc::UnboundedSender<(u64, Verdict)>,
     no_ack: bool,
+    /// Why the broker ended it.
+    ended: Arc<OnceLock<String>>,
 }
 
 impl Forward {
@@ -92,8 +96,10 @@ impl Forward {
                             break;
                         }
                     }
-                    // The queue was deleted, or the channel or the connection is dead: no more deliveries either way.
-                    Some(Err(_)) | None => return,
+                    // The channel or the connection is dead.
+                    Some(Err(error)) => return drop(self.ended.set(reason(&error))),
+                    // The broker cancelled it, and does not say why: the queue was deleted, or moved to another node.
+                    None => return,
                 },
             }
         }

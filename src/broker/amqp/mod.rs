@@ -17,6 +17,7 @@ mod publisher;
 mod topology;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,55 +34,85 @@ const INLINE_MAX: usize = 9 * 1024 * 1024;
 /// Connecting takes no longer, unless the address says so (`connection_timeout`, in ms).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A RabbitMQ (or any AMQP 0-9-1 broker with its extensions: confirms, `basic.nack`, consumer cancel).
+/// A RabbitMQ (or any AMQP 0-9-1 broker with its extensions: confirms, `basic.nack`, consumer cancel), of one node or several.
 #[derive(Clone)]
 pub struct AmqpBroker {
-    address: Address,
+    /// Nodes of one cluster, at least one.
+    nodes: Arc<[Address]>,
+    /// The node that the last connection went to.
+    last: Arc<AtomicUsize>,
 }
 
 impl AmqpBroker {
-    /// Reads an address, `amqp://user:password@host:port/vhost`; connects to nothing yet.
+    /// Reads an address, `amqp://user:password@host:port/vhost`, or those of several nodes of a cluster with commas between
+    /// them; connects to nothing yet.
     ///
     /// # Errors
     /// [`Error::Address`].
     pub fn new(url: &str) -> Result<Self, Error> {
-        Ok(AmqpBroker { address: Address::new(url)? })
+        let nodes: Vec<Address> = url.split(',').map(|node| Address::new(node.trim())).collect::<Result<_, _>>()?;
+        Ok(AmqpBroker { nodes: nodes.into(), last: Arc::default() })
     }
+}
 
-    async fn open(&self, purpose: &str) -> Result<lapin::Connection, Error> {
-        let program = std::env::current_exe().ok();
-        let program = program.as_deref().and_then(|path| path.file_stem()).unwrap_or_default();
-        let name = format!("{} pid {} ({purpose})", program.to_string_lossy(), std::process::id());
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let limit = self.address.uri.query.connection_timeout.map_or(CONNECT_TIMEOUT, Duration::from_millis);
-        match tokio::time::timeout(limit, lapin::Connection::connect_uri(self.address.uri.clone(), properties)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(self.address.connect_error(&error)),
-            Err(_) => Err(Error::Unreachable {
-                address: self.address.shown(),
-                reason: format!("no answer for {} s", limit.as_secs_f64()),
-            }),
-        }
+/// Both connections go to the same node: exclusive queues live there.
+async fn connect(node: &Address) -> Result<Arc<dyn Connection>, Error> {
+    let (publishing, consuming) = tokio::try_join!(open(node, "publishes"), open(node, "consumes"))?;
+    Ok(Arc::new(AmqpConnection::start(publishing, consuming).await?))
+}
+
+async fn open(node: &Address, purpose: &str) -> Result<lapin::Connection, Error> {
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref().and_then(|path| path.file_stem()).unwrap_or_default();
+    let name = format!("{} pid {} ({purpose})", program.to_string_lossy(), std::process::id());
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let limit = node.uri.query.connection_timeout.map_or(CONNECT_TIMEOUT, Duration::from_millis);
+    match tokio::time::timeout(limit, lapin::Connection::connect_uri(node.uri.clone(), properties)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(node.connect_error(&error)),
+        Err(_) => Err(Error::Unreachable {
+            address: node.shown(),
+            reason: format!("no answer for {} s", limit.as_secs_f64()),
+        }),
     }
 }
 
 #[async_trait]
 impl Broker for AmqpBroker {
+    /// To the node of the last connection, or to the next one that takes us.
     async fn connect(&self) -> Result<Arc<dyn Connection>, Error> {
-        let (publishing, consuming) = tokio::try_join!(self.open("publishes"), self.open("consumes"))?;
-        Ok(Arc::new(AmqpConnection::start(publishing, consuming).await?))
+        let first = self.last.load(Ordering::Relaxed);
+        let mut failed: Option<Error> = None;
+        for offset in 0..self.nodes.len() {
+            let index = (first + offset) % self.nodes.len();
+            match connect(&self.nodes[index]).await {
+                Ok(connection) => {
+                    self.last.store(index, Ordering::Relaxed);
+                    return Ok(connection);
+                }
+                // What may heal is the reason to try again, whatever the other nodes say.
+                Err(error) if failed.as_ref().is_some_and(Error::is_transient) => drop(error),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::Lost("there is no node to connect to".into())))
     }
 
     fn address(&self) -> String {
-        self.address.shown()
+        self.nodes.iter().map(Address::shown).collect::<Vec<_>>().join(",")
     }
 
     fn local_address(&self) -> String {
-        self.address.local().unwrap_or_else(|| "unknown".to_owned())
+        self.nodes.iter().find_map(Address::local).unwrap_or_else(|| "unknown".to_owned())
     }
 
     async fn product(&self) -> Option<String> {
-        product::of(&self.address.uri).await
+        for node in self.nodes.iter() {
+            if let Some(product) = product::of(&node.uri).await {
+                return Some(product);
+            }
+        }
+        None
     }
 }
 

@@ -278,10 +278,7 @@ impl Confirms {
         let answer = match ended {
             _ if self.returned.remove(&entry.id) => Ok(Published::Unroutable),
             Ok(Confirmation::Ack(_)) => Ok(Published::Routed),
-            _ => Err(Error::Operation {
-                operation: publish_to(&entry.route),
-                reason: "it did not take the message (basic.nack): the queue is full or its node is in trouble".into(),
-            }),
+            _ => Err(Error::NotTaken { operation: publish_to(&entry.route) }),
         };
         // Nobody need wait for a confirm.
         let _ = entry.answer.send(answer);
@@ -379,6 +376,8 @@ fn answer_blamed(failed: Vec<Entry>, cause: &str) -> Vec<Entry> {
 }
 
 fn refuse(entry: Entry, reason: &str) {
-    let error = Error::Operation { operation: publish_to(&entry.route), reason: reason.to_owned() };
+    let (operation, reason) = (publish_to(&entry.route), reason.to_owned());
+    let forbidden = reason.starts_with("ACCESS_REFUSED");
+    let error = if forbidden { Error::Forbidden { operation, reason } } else { Error::Operation { operation, reason } };
     let _ = entry.answer.send(Err(error));
 }

@@ -160,7 +160,12 @@ fn code(error: &lapin::Error) -> Option<u16> {
 /// A refusal, with what to do about it. `declared` says what was being declared, if anything was.
 pub(super) fn operation(operation: String, error: &lapin::Error, declared: Option<&str>) -> Error {
     let mut reason = reason(error);
+    // Of a cluster: the node that has the queue may come back, or another take its place.
+    if reason.contains("is down or inaccessible") {
+        return Error::Lost(format!("it can't {operation}: {reason}"));
+    }
     match (code(error), declared) {
+        (Some(403), _) => return Error::Forbidden { operation, reason },
         (Some(406), Some(what)) => reason.push_str(&format!(
             "; it is there with other arguments: delete that {what} if nobody uses it, or ask for the ones it has"
         )),

@@ -198,7 +198,7 @@ impl Connection for EmbeddedConnection {
         let mut consumers = self.consumers();
         while consumers.try_join_next().is_some() {}
         consumers.spawn(work);
-        Ok(Consumer { deliveries, _cancel: cancel })
+        Ok(Consumer { deliveries, ended: Arc::default(), _cancel: cancel })
     }
 
     fn inline_max_bytes(&self) -> usize {

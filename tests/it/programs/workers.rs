@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::{BOSS, Process, boss, program, until_busy, watcher};
+use super::{BOSS, Process, WORKER, boss, program, run, until_busy, watcher};
 use crate::pool::soon;
 use crate::rabbitmq::vhost;
+use crate::recovery::get;
 
 /// Starts a job that takes one core some seconds.
 fn job(url: &str) -> tokio::task::JoinHandle<super::Ended> {
@@ -83,4 +84,20 @@ async fn boss_workers_lists_who_is_there() {
     let table = boss(&ask[..3]).await;
     assert_eq!(table.code, Some(0));
     assert!(table.out.starts_with("HOST") && table.out.contains(&worker.pid().to_string()), "{}", table.out);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_answers_whether_it_consumes() {
+    let place = vhost().await;
+    let mut worker = Process::start(program(WORKER, &["--broker", &place.url, "--health", "127.0.0.1:0"]));
+    let url = worker.until_listening().await;
+    worker.until_consuming().await;
+    let address = url.split('/').nth(2).expect("an address");
+    let ready = soon("a reply", get(address, "/readyz")).await;
+    assert!(ready.starts_with("HTTP/1.0 200") && ready.contains(r#""status":"consuming""#), "{ready}");
+    let wrong = run(WORKER, &["--broker", &place.url, "--health", address]).await;
+    assert_eq!(wrong.code, Some(2), "{}", wrong.err);
+    assert!(wrong.err.contains("--health"), "{}", wrong.err);
+    worker.terminate();
+    assert_eq!(worker.code().await, Some(0));
 }

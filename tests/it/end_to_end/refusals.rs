@@ -29,12 +29,12 @@ async fn a_deadline_passes_without_a_worker(on: Place) {
     assert_eq!(outcome.worker, None);
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(10), "{took:?}");
-    // What is left in the queue is not computed by a worker that comes later, and others are.
+    // A worker that comes later may compute what is left in the queue: it can't know how long that has been there. Nobody
+    // hears of it, and it fails nothing.
     let worker = on.solver();
     assert!(soon("the next", submit(&boss, System::random(4, 1, 1)).await.outcome()).await.result.is_ok());
     boss.close().await;
-    let summary = worker.stop().await;
-    assert_eq!((summary.done, summary.failed), (2, 1));
+    assert_eq!(worker.stop().await.done, 2);
 }
 
 async fn a_deadline_that_has_passed_is_not_computed(on: Place) {

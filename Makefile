@@ -9,7 +9,7 @@ else
 FEATURES := --no-default-features --features faer
 endif
 
-.PHONY: help setup demo test test-faer schemathesis mitsuba bench soak memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
+.PHONY: help setup demo test simulate test-faer schemathesis mitsuba bench soak memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -25,6 +25,11 @@ demo: tools mkl ## solve 16 random systems of N=1000 on an embedded pool, no bro
 test: setup clients ## every test, those against a real RabbitMQ and those of clients/ included
 	@cargo test --locked $(FEATURES) --doc
 	@cargo test --locked $(FEATURES) --tests
+
+# The seeds are those from BASE (0) on. A seed that fails is printed with the command that runs it again.
+simulate: tools mkl ## bosses, workers and transport under faults drawn from seeds, in paused time; SEEDS=100000 asks more
+	@RABBITRY_SIM_SEEDS=$(or $(SEEDS),10000) RABBITRY_SIM_BASE=$(or $(BASE),0) \
+	  cargo test --locked $(FEATURES) --test it simulation::nothing -- --nocapture
 
 test-faer: tools ## the kernel suite on the pure-Rust kernel, without MKL
 	@cargo test --locked --no-default-features --features faer --lib

@@ -5,6 +5,7 @@
 //!
 //! Matrix payloads are raw little-endian, so the crate refuses to build for a big-endian target.
 
+pub mod ambient;
 mod times;
 
 use std::any::Any;
@@ -29,7 +30,7 @@ pub struct TaskId(pub u128);
 impl TaskId {
     /// A new random id. 128 random bits: no coordination, and no collision worth planning for.
     pub fn random() -> Self {
-        TaskId(rand::random())
+        TaskId(ambient::random())
     }
 }
 
@@ -391,7 +392,7 @@ impl Watch {
     /// [`TaskError::Cancelled`] or [`TaskError::DeadlineExceeded`], which the task passes on.
     pub fn check(&self) -> Result<(), TaskError> {
         // First the deadline: a boss calls off what is late, too.
-        if self.shared.deadline.is_some_and(|at| Instant::now() >= at) {
+        if self.shared.deadline.is_some_and(|at| ambient::now() >= at) {
             Err(TaskError::DeadlineExceeded)
         } else if self.shared.cancelled.load(Relaxed) {
             Err(TaskError::Cancelled)

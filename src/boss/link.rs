@@ -1,19 +1,21 @@
 //! The boss's connection: publishes what is submitted, serves parts, takes outcomes, and comes back after it was lost.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::race::race;
 use super::{Answered, Caller, Shared, Word, presence};
 use crate::broker::{
     Broker, Confirm, Connection, Consume, Consumer, Delivery, Error, Message, Published, Queue, Route,
 };
-use crate::task::{Blob, Kind, TaskError, TaskId, Times, monotonic_ns};
+use crate::task::{Blob, Kind, TaskError, TaskId, Times, ambient, monotonic_ns};
 use crate::transport::backoff::Backoff;
 use crate::transport::collect::Collector;
 use crate::transport::outgoing::{self, Batch, Outgoing};
@@ -43,6 +45,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// The queues are exclusive: when the connection dies they are gone, and workers that meet one of its tasks see at once
 /// that nobody waits for it. What is unanswered is published again on the next link, with the names of that.
 pub(super) struct Link {
+    /// Among those that this boss has opened, or tried to.
+    number: u64,
     name: String,
     connection: Arc<dyn Connection>,
     outcomes: Consumer,
@@ -71,20 +75,21 @@ impl Link {
         let outcomes = connection.consume(&results, Consume { prefetch: PREFETCH, no_ack: false }).await?;
         let pulls = connection.consume(&pull, Consume { prefetch: 0, no_ack: true }).await?;
         let heard = presence::open(&*connection, &name).await?;
-        Ok(Link { name, connection, outcomes, pulls, heard })
+        Ok(Link { number, name, connection, outcomes, pulls, heard })
     }
 
     /// Works until the connection, or one of its consumers, ends.
-    async fn run(&mut self, shared: &Arc<Shared>, number: u64, inputs: &mut Inputs) -> Error {
+    async fn run(&mut self, shared: &Arc<Shared>, inputs: &mut Inputs) -> Error {
         let tasks = TaskTracker::new();
-        let ended = tokio::select! {
-            error = self.connection.closed() => error,
-            error = publish_all(&self.connection, shared, (&self.name, number), &mut inputs.queue, &tasks) => error,
-            error = speak(&*self.connection, shared, &mut inputs.words) => error,
-            error = take_outcomes(shared, &mut self.outcomes) => error,
-            error = serve_pulls(&self.connection, shared, &mut self.pulls) => error,
-            error = presence::listen(shared, &mut self.heard) => error,
-        };
+        let ended = race([
+            pin!(self.connection.closed()),
+            pin!(publish_all(&self.connection, shared, (&self.name, self.number), &mut inputs.queue, &tasks)),
+            pin!(speak(&*self.connection, shared, &mut inputs.words)),
+            pin!(take_outcomes(shared, &mut self.outcomes)),
+            pin!(serve_pulls(&self.connection, shared, &mut self.pulls)),
+            pin!(presence::listen(shared, &mut self.heard)),
+        ])
+        .await;
         tasks.close();
         ended
     }
@@ -112,21 +117,22 @@ pub(super) async fn supervise(
 ) {
     let mut link = first;
     let mut backoff = Backoff::default();
-    for number in 1.. {
-        let started = Instant::now();
+    loop {
+        let started = ambient::now();
         shared.connection.send_replace(Some(link.connection.clone()));
-        let ended = closing.run_until_cancelled(link.run(&shared, number, &mut inputs)).await;
+        let ended = closing.run_until_cancelled(link.run(&shared, &mut inputs)).await;
         shared.connection.send_replace(None);
         let Some(error) = ended else { break };
         tracing::warn!(%error, "reconnecting; what is unanswered will be published again");
+        let number = link.number;
         drop(link);
         // A link that dies at once would otherwise be opened and closed without a pause.
-        if started.elapsed() > SETTLED {
+        if ambient::now().duration_since(started) > SETTLED {
             backoff = Backoff::default();
         } else if closing.run_until_cancelled(tokio::time::sleep(backoff.next())).await.is_none() {
             return;
         }
-        let Some(again) = closing.run_until_cancelled(reopen(&*broker, &shared, number + 1)).await else { return };
+        let Some(again) = closing.run_until_cancelled(reopen(&*broker, &shared, number)).await else { return };
         match again {
             Ok(opened) => link = opened,
             Err(error) => {
@@ -152,9 +158,13 @@ pub(super) async fn supervise(
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
 }
 
-async fn reopen(broker: &dyn Broker, shared: &Shared, number: u64) -> Result<Link, Error> {
+/// Opens a link after the `last` one. Each try has a name of its own: what an earlier one has declared before its connection
+/// was lost may still be there, locked.
+async fn reopen(broker: &dyn Broker, shared: &Shared, last: u64) -> Result<Link, Error> {
     let mut backoff = Backoff::default();
+    let mut number = last;
     loop {
+        number += 1;
         match Link::open(broker, shared, number).await {
             Err(error) if error.is_transient() => {
                 let wait = backoff.next();

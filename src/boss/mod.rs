@@ -9,10 +9,11 @@
 mod link;
 mod pending;
 mod presence;
+mod race;
 mod ticket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::broker::{Broker, Connection, Error, QueueStatus};
 use crate::directory::{Directory, Node};
 pub use crate::task::Priority;
-use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError, TaskId, Times, WorkerRef, monotonic_ns, unix_ms};
+use crate::task::{
+    Blob, Encoded, Format, Kind, Task, TaskError, TaskId, Times, WorkerRef, ambient, monotonic_ns, unix_ms,
+};
 use crate::transport::names;
 use crate::transport::outgoing::Outgoing;
 use crate::wire::TaskHead;
@@ -263,12 +266,12 @@ impl Boss {
     pub async fn workers(&self, patience: Duration) -> Result<Vec<Node>, Error> {
         presence::ask(&*self.connection().await?).await?;
         tokio::time::sleep(patience).await;
-        Ok(self.shared.directory().nodes(Instant::now()))
+        Ok(self.shared.directory().nodes(ambient::now()))
     }
 
     /// The workers heard of within their time, without asking them.
     pub fn nodes(&self) -> Vec<Node> {
-        self.shared.directory().nodes(Instant::now())
+        self.shared.directory().nodes(ambient::now())
     }
 
     /// Whether there is a connection to the broker now.
@@ -278,7 +281,7 @@ impl Boss {
 
     /// Slots of all the workers heard of: how many small tasks the pool computes at a time. 0 until the first is heard.
     pub fn slots(&self) -> u64 {
-        self.shared.directory().nodes(Instant::now()).iter().map(|node| u64::from(node.slots)).sum()
+        self.shared.directory().nodes(ambient::now()).iter().map(|node| u64::from(node.slots)).sum()
     }
 
     /// Consumers of a kind's work queue, without asking the workers.
@@ -395,7 +398,7 @@ impl Room<'_> {
         let (payload, priority) = (encoded.blob.payload, how.priority.level());
         let outgoing = Outgoing { head, payload, shared: encoded.shared, priority };
         let (reply, answered) = oneshot::channel();
-        let deadline = how.deadline.and_then(|in_time| Instant::now().checked_add(in_time));
+        let deadline = how.deadline.and_then(|in_time| ambient::now().checked_add(in_time));
         if let Some(room) = self.permit {
             let caller = Caller { reply, submitted_ns: monotonic_ns(), confirmed_ns: None, _room: room };
             shared.pending().insert(Arc::new(outgoing), encoded.answer_bytes, deadline, caller);
@@ -427,8 +430,9 @@ async fn reap(shared: Arc<Shared>) {
             }
         };
         tokio::select! {
+            biased;
             () = passed => {
-                let late = shared.pending().late(Instant::now());
+                let late = shared.pending().late(ambient::now());
                 late.into_iter().for_each(|task| {
                     shared.call_off(task, TaskError::DeadlineExceeded);
                 });

@@ -1,12 +1,12 @@
 //! Listens to heartbeats, progress and control messages: who is there, how far the tasks are, which of them to end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Shared, Word};
 use crate::broker::{Connection, Consume, Consumer, Error, Message, Queue, Route};
-use crate::task::{TaskError, TaskId};
+use crate::task::{TaskError, TaskId, ambient};
 use crate::transport::{incoming, names};
 use crate::wire::{self, Cancelled, Command, Control, Heartbeat, Progress, Share};
 
@@ -92,7 +92,7 @@ fn hear(shared: &Shared, head: &[u8]) -> Result<Option<String>, wire::Error> {
         // Nobody here may have asked.
         let _ = shared.cancelled.send(task);
     } else {
-        shared.directory().heard(wire::decode::<Heartbeat>(head)?, Instant::now());
+        shared.directory().heard(wire::decode::<Heartbeat>(head)?, ambient::now());
     }
     Ok(lost)
 }

@@ -1,23 +1,21 @@
 //! When a task passed where. Every time is in nanoseconds of the monotonic clock of the host that took it: programs on
 //! one host may be compared, those of two hosts only once the offset of their clocks is known.
 
-use std::sync::LazyLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use super::ambient;
 
 /// Now, on this host's monotonic clock: the same one for all its processes, and never set.
 pub fn monotonic_ns() -> u64 {
+    if let Some(since) = ambient::simulated_time() {
+        return u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    }
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Milliseconds since 1970-01-01 UTC as this process knows them: the host's clock when it was first asked for, and the time
-/// since. Who sets that clock meanwhile moves no deadline.
+/// [`ambient::unix_time`] in milliseconds.
 pub fn unix_ms() -> u64 {
-    static FIRST: LazyLock<(Duration, Instant)> =
-        LazyLock::new(|| (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), Instant::now()));
-    let (then, since) = *FIRST;
-    u64::try_from(then.saturating_add(since.elapsed()).as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(ambient::unix_time().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// When a worker did what with a task, in this order.
@@ -52,6 +50,8 @@ pub struct Times {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]

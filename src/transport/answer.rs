@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::assembly::Cut;
-use super::{HEADS_MAX_BYTES, in_process};
+use super::{HEADS_MAX_BYTES, in_process, part_bytes};
 use crate::broker::{Confirm, Connection, Error, Message, Published, Route};
 use crate::task::{Format, TaskError};
-use crate::wire::{self, OutcomeHead, PART_BYTES, Part};
+use crate::wire::{self, OutcomeHead, Part};
 
 /// Parts of one answer that the broker has not confirmed, at most.
 const UNCONFIRMED_PARTS: usize = 8;
@@ -110,8 +110,9 @@ async fn send_parts(
     head: &OutcomeHead,
     payload: &[Bytes],
 ) -> Result<Published, Error> {
+    let part_bytes = part_bytes(connection);
     // Only zero or absurd lengths are refused, and this one is above `inline_max_bytes` and in memory.
-    let Ok(cut) = Cut::new(head.payload_bytes, PART_BYTES) else { return Ok(Published::Unroutable) };
+    let Ok(cut) = Cut::new(head.payload_bytes, part_bytes) else { return Ok(Published::Unroutable) };
     let mut unconfirmed: VecDeque<Confirm> = VecDeque::new();
     for index in 0..cut.count() {
         if unconfirmed.len() == UNCONFIRMED_PARTS
@@ -125,7 +126,7 @@ async fn send_parts(
             id: head.id,
             run: head.run,
             index,
-            part_bytes: PART_BYTES,
+            part_bytes,
             total_bytes: head.payload_bytes,
             checksum: wire::checksum(&body),
         };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::task::ambient;
+
 /// 0.1 s doubling to 3 s, with jitter so that a fleet does not come back as one.
 #[derive(Debug, Default)]
 pub struct Backoff {
@@ -14,6 +16,6 @@ impl Backoff {
     pub fn next(&mut self) -> Duration {
         let base = Duration::from_millis(100 << self.failures.min(5)).min(Duration::from_secs(3));
         self.failures = self.failures.saturating_add(1);
-        base.mul_f64(rand::random_range(0.5..1.0))
+        base.mul_f64(0.5 + 0.5 * ambient::random::<f64>())
     }
 }

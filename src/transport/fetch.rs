@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::assembly::{Accepted, Assembly, Cut};
 use super::buffers::{Buffer, Buffers};
-use super::names;
+use super::{names, part_bytes};
 use crate::broker::{Connection, Consume, Error, Message, Published, Queue, Route, concat};
-use crate::task::TaskId;
-use crate::wire::{self, Gone, PART_BYTES, Part, PullRequest, TaskHead};
+use crate::task::{TaskId, ambient};
+use crate::wire::{self, Gone, Part, PullRequest, TaskHead};
 
 /// Parts asked for and not yet here, at most: 16 MB keep the broker busy, and small. Twice as many moved the same 200 MB
 /// no faster on two busy cores, and cost 40 MB of the worker's memory.
@@ -96,8 +96,8 @@ impl Inbox {
     /// [`FetchError`]; nothing is kept then.
     pub async fn fetch(&self, head: &TaskHead, buffers: &Arc<Buffers>) -> Result<Bytes, FetchError> {
         let Some(queue) = &head.pull_from else { return Err(FetchError::Gone) };
-        let cut = Cut::new(head.payload_bytes, PART_BYTES)?;
-        let run = rand::random();
+        let cut = Cut::new(head.payload_bytes, part_bytes(&*self.connection))?;
+        let run = ambient::random();
         let (sender, mut replies) = mpsc::unbounded_channel();
         lock(&self.waiting).insert((head.id, run), sender);
         let _leave = Leave { waiting: &self.waiting, key: (head.id, run) };
@@ -175,7 +175,8 @@ impl Pull<'_> {
 
     /// Asks for parts; `heard` waits until the broker has said whether the boss's queue is there.
     async fn request(&self, first: u32, count: u32, heard: bool) -> Result<(), FetchError> {
-        let request = PullRequest { id: self.id, run: self.run, first, count, part_bytes: PART_BYTES };
+        let part_bytes = part_bytes(&*self.inbox.connection);
+        let request = PullRequest { id: self.id, run: self.run, first, count, part_bytes };
         let message = Message {
             head: wire::encode(&request).into(),
             reply_to: Some(self.inbox.name.clone()),

@@ -19,6 +19,7 @@ pub mod outgoing;
 
 use crate::broker::{Connection, Error, ExchangeKind, Queue};
 use crate::task::Kind;
+use crate::wire::PART_BYTES;
 
 /// The most bytes of records in one message's head: the AMQP frame that carries it is 128 KiB.
 pub const HEADS_MAX_BYTES: usize = 60 * 1024;
@@ -48,6 +49,11 @@ pub async fn declare_shared(connection: &dyn Connection, kinds: &[Kind], quorum:
         connection.bind_queue(&name, names::WORK, kind.as_str()).await?;
     }
     Ok(())
+}
+
+/// The length of every part of a payload but the last: no longer than what the broker takes in one piece.
+fn part_bytes(connection: &dyn Connection) -> u32 {
+    u32::try_from(connection.inline_max_bytes()).map_or(PART_BYTES, |inline_max| inline_max.min(PART_BYTES))
 }
 
 /// Whether messages stay in this process, where a checksum would only cost.

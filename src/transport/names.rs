@@ -1,5 +1,7 @@
 //! The names of exchanges and queues, as RabbitMQ's management page shows them.
 
+use crate::task::ambient;
+
 /// Direct exchange for tasks; the routing key is the kind.
 pub const WORK: &str = "rabbitry.work";
 /// Queue of what could not be computed: malformed messages, and tasks that killed their worker too often.
@@ -42,7 +44,7 @@ pub fn ear(exchange: &str, who: &str) -> String {
 
 /// An id for this process: host, pid and 16 random bits, legal in a queue name.
 pub fn process_id() -> String {
-    format!("{}-{}-{:04x}", host(), std::process::id(), rand::random::<u16>())
+    format!("{}-{}-{:04x}", host(), std::process::id(), ambient::random::<u16>())
 }
 
 /// The host name, at most 64 bytes of it.

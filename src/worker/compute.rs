@@ -1,13 +1,72 @@
 //! The threads that compute. Handlers run here and never on an async thread, whose heartbeats they would starve.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::task::TaskError;
 
 type Work = Box<dyn FnOnce() + Send>;
+
+/// Where handlers run.
+#[derive(Clone, Default)]
+pub enum Compute {
+    /// On threads of the worker's own, so that they hold up nothing else.
+    #[default]
+    Threads,
+    /// On the async task that waits for the result, after a pause as long as this says: for tests and simulations in paused
+    /// time, on one thread, where the pause is the time that the work takes.
+    Inline(Arc<dyn Fn() -> Duration + Send + Sync>),
+}
+
+impl fmt::Debug for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Compute::Threads => "Threads",
+            Compute::Inline(_) => "Inline",
+        })
+    }
+}
+
+/// What computes.
+pub(super) enum Computing {
+    Threads(ComputeThreads),
+    Inline(Arc<dyn Fn() -> Duration + Send + Sync>),
+}
+
+impl Computing {
+    /// For so many slots, and tasks of up to so many threads each.
+    pub(super) fn start(compute: &Compute, slots: usize, threads: usize) -> Self {
+        match compute {
+            Compute::Threads => Computing::Threads(ComputeThreads::start(slots, threads)),
+            Compute::Inline(pause) => Computing::Inline(pause.clone()),
+        }
+    }
+
+    /// Runs `job`, which uses `threads` threads in all.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        threads: usize,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, TaskError> {
+        match self {
+            Computing::Threads(compute) => compute.run(threads, job).await,
+            Computing::Inline(pause) => {
+                // Begun, it comes to its end even if nobody waits for it any more, as on a thread.
+                let pause = pause();
+                let job = tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    job()
+                });
+                job.await.map_err(|_| TaskError::Shutdown)
+            }
+        }
+    }
+}
 
 /// A fixed set of threads; they end when it is dropped and what runs is done.
 ///
@@ -20,7 +79,7 @@ pub(super) struct ComputeThreads {
 
 impl ComputeThreads {
     /// As many threads as slots for tasks of one thread each, and as many as there is room for of `threads` each.
-    pub(super) fn start(slots: usize, threads: usize) -> Self {
+    fn start(slots: usize, threads: usize) -> Self {
         let narrow = start("compute", slots);
         // Where no task brings threads of its own, one set does for all.
         let wide = if threads > 1 { start("compute-wide", slots / threads) } else { narrow.clone() };
@@ -28,7 +87,7 @@ impl ComputeThreads {
     }
 
     /// Runs `job`, which uses `threads` threads in all, on a thread of its sort.
-    pub(super) async fn run<T: Send + 'static>(
+    async fn run<T: Send + 'static>(
         &self,
         threads: usize,
         job: impl FnOnce() -> T + Send + 'static,
@@ -78,5 +137,17 @@ mod tests {
         let panicked = threads.run(1, || catch::<()>(|| panic!("no {}", "luck"))).await.unwrap();
         assert_eq!(panicked, Err(TaskError::Panicked("no luck".into())));
         assert_eq!(threads.run(2, || catch(|| Ok(7))).await.unwrap(), Ok(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn inline_work_takes_its_time_on_the_runtimes_clock_and_ends_though_nobody_waits() {
+        let day = Duration::from_secs(86_400);
+        let inline = Computing::start(&Compute::Inline(Arc::new(move || day)), 1, 1);
+        let start = tokio::time::Instant::now();
+        assert_eq!(inline.run(1, || 7).await, Ok(7));
+        assert_eq!(start.elapsed(), day);
+        let (done_in, done) = oneshot::channel();
+        assert!(tokio::time::timeout(day / 2, inline.run(1, move || done_in.send(9))).await.is_err());
+        assert_eq!(done.await, Ok(9));
     }
 }

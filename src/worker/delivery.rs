@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -17,7 +16,7 @@ use super::shared::InUse;
 use crate::broker::{Delivery, Error, Message, Published, Route};
 use crate::task::{
     Blob, ContentHash, HandBack, Handler, MAX_PARAMS, Plan, Prepared, Shared, TaskError, TaskId, Watch, WorkerTimes,
-    monotonic_ns, unix_ms,
+    ambient, monotonic_ns, unix_ms,
 };
 use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
@@ -219,7 +218,7 @@ impl Way<'_> {
         let mut needed = Plan { memory_bytes: 0, threads: 1, shared: None };
         let mut apart = false;
         let reply_to = Arc::from(to.reply_to.as_str());
-        let (unix_ms, now) = (unix_ms(), Instant::now());
+        let (unix_ms, now) = (unix_ms(), ambient::now());
         for job in jobs {
             let deadline = worker.clocks.deadline(&reply_to, &job.head, unix_ms, now);
             let entered = worker.running.enter(&job.head, &reply_to, self.session.number, deadline);
@@ -241,8 +240,8 @@ impl Way<'_> {
                 Err(error) => answers.push(self.failure(&job.head, error)),
             }
         }
-        if apart {
-            // What waits for one shared payload holds no other.
+        // Each alone fits, or it would have been answered. What waits for one shared payload holds no other.
+        if apart || (runnable.len() > 1 && worker.memory.check(needed.memory_bytes).is_err()) {
             self.hand_back(runnable.into_iter().map(|it| (it.job, HandBack::Uncounted)).collect(), to).await?;
         } else if !runnable.is_empty() {
             match self.run(runnable, needed).await? {
@@ -337,8 +336,6 @@ impl Way<'_> {
                 (payloads.collect(), (memory, Some(in_use)), None)
             }
             _ => {
-                // Each alone fits (it was checked); several pulled by one message that together do not is the way to
-                // fail here.
                 let memory = worker.memory.reserve(needed.memory_bytes).await.map_err(Missing::Failed)?;
                 let pulled = jobs.iter().any(|runnable| runnable.job.payload.is_none());
                 // The semaphores are never closed.
@@ -520,7 +517,7 @@ fn finish(worker: &Worker, head: &TaskHead, result: Result<Blob, TaskError>, tim
     };
     let outcome = OutcomeHead {
         id: head.id,
-        run: rand::random(),
+        run: ambient::random(),
         worker: worker.identity.worker.clone(),
         compute_ns: times.map_or(0, |times| times.sent_ns.saturating_sub(times.started_ns)),
         times,

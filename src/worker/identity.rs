@@ -1,6 +1,6 @@
 //! Who a worker says it is, in its heartbeats and on its outcomes.
 
-use crate::task::WorkerRef;
+use crate::task::{WorkerRef, ambient};
 use crate::transport::names;
 
 /// The longest text of an identity, in bytes; all of them travel in one heartbeat.
@@ -46,7 +46,7 @@ impl Identity {
         let text = |text: &str| text.chars().filter(shown).take(TEXT_MAX).collect();
         let host = claim.host.chars().filter(plain).take(TEXT_MAX).collect();
         Identity {
-            worker: WorkerRef { id: format!("{name}-{:08x}", rand::random::<u32>()), host },
+            worker: WorkerRef { id: format!("{name}-{:08x}", ambient::random::<u32>()), host },
             address: text(&claim.address),
             pid: claim.pid,
             cores: claim.cores,

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::select_all;
@@ -13,6 +13,7 @@ use super::delivery::{self, Source};
 use super::presence;
 use super::session::Session;
 use crate::broker::{Consume, Consumer, Error};
+use crate::task::ambient;
 use crate::transport::backoff::Backoff;
 use crate::transport::{self, names};
 
@@ -72,7 +73,7 @@ async fn open(session: &Session, queues: &mut [WorkQueue]) -> Result<(), Error> 
 async fn take_all(session: &Arc<Session>, queue: &mut WorkQueue, running: &TaskTracker) -> Result<(), Error> {
     let mut backoff = Backoff::default();
     loop {
-        let (opened, source) = (Instant::now(), Source::default());
+        let (opened, source) = (ambient::now(), Source::default());
         let Some(consumer) = &mut queue.1 else { return Err(Error::Lost("no consumer".into())) };
         while let Some(delivery) = consumer.next().await {
             // As far as the queue for a slot at once: tasks that begin at the same time are run in any order, and what
@@ -100,7 +101,7 @@ async fn take_all(session: &Arc<Session>, queue: &mut WorkQueue, running: &TaskT
             health.consuming = health.consuming.saturating_sub(1);
             health.reason = Some(format!("the consumer of {} was ended: {reason}", queue.0));
         });
-        if opened.elapsed() > SETTLED {
+        if ambient::now().duration_since(opened) > SETTLED {
             backoff = Backoff::default();
         }
         let worker = &session.worker;

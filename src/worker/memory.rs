@@ -29,6 +29,11 @@ impl Memory {
         Memory { limit_bytes, units: Arc::new(Semaphore::new(units)), buffers }
     }
 
+    /// What nobody has reserved, to the KiB.
+    pub fn available_bytes(&self) -> u64 {
+        (self.units.available_permits() as u64).saturating_mul(UNIT)
+    }
+
     /// All there is to share.
     pub(super) fn limit_bytes(&self) -> u64 {
         self.limit_bytes

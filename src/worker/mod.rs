@@ -30,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Broker, Error};
 use crate::task::Handler;
 use crate::transport::backoff::Backoff;
-use compute::ComputeThreads;
+pub use compute::Compute;
+use compute::Computing;
 pub use health::Health;
 pub use identity::{Claim, Identity};
 pub use launcher::Launcher;
@@ -63,6 +64,8 @@ pub struct Options {
     pub one_by_one: bool,
     /// Is told how the worker is.
     pub health: watch::Sender<Health>,
+    /// Where handlers run. Default: on threads of the worker's own.
+    pub compute: Compute,
 }
 
 impl Default for Options {
@@ -79,6 +82,7 @@ impl Default for Options {
             identity: None,
             one_by_one: false,
             health: watch::Sender::default(),
+            compute: Compute::Threads,
         }
     }
 }
@@ -97,7 +101,7 @@ struct Worker {
     identity: Identity,
     options: Options,
     registry: Registry,
-    compute: ComputeThreads,
+    compute: Computing,
     slots: Arc<Semaphore>,
     /// Held from the start of a fetch until its task has its slots: one task per four slots is fetched ahead, not the
     /// whole prefetch.
@@ -149,7 +153,7 @@ pub async fn run(
                 worker.health(|health| (health.consuming, health.reason) = (0, Some(error.to_string())));
                 let wait = backoff.next();
                 tracing::warn!(%error, retry_ms = wait.as_millis() as u64, "not connected");
-                tokio::select! { () = shutdown.cancelled() => {}, () = tokio::time::sleep(wait) => {} }
+                tokio::select! { biased; () = shutdown.cancelled() => {}, () = tokio::time::sleep(wait) => {} }
             }
         }
     }
@@ -162,7 +166,7 @@ impl Worker {
         Worker {
             identity: options.identity.clone().unwrap_or_else(|| Identity::own(address)),
             registry: Registry::new(handlers),
-            compute: ComputeThreads::start(options.slots, options.threads),
+            compute: Computing::start(&options.compute, options.slots, options.threads),
             slots: Arc::new(Semaphore::new(options.slots)),
             ahead: Semaphore::new((options.slots / 4).max(1)),
             // Beside what tasks have reserved, as with the buffers: memory that is idle and worth its keep.

@@ -54,6 +54,7 @@ pub(super) async fn listen(connection: &dyn Connection, name: &str) -> Result<Co
 pub(super) async fn run(connection: &dyn Connection, worker: &Worker, control: Consumer) -> Result<(), Error> {
     // Apart: neither waits while the other has a message to hand over.
     tokio::select! {
+        biased;
         ended = attend(connection, worker, control) => ended,
         ended = progress::run(connection, &worker.running) => ended,
     }
@@ -63,6 +64,7 @@ async fn attend(connection: &dyn Connection, worker: &Worker, mut control: Consu
     let mut tick = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
+            biased;
             _ = tick.tick() => {
                 worker.memory.buffers().trim();
                 worker.shared.trim();

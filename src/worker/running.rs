@@ -1,6 +1,6 @@
 //! The tasks in hand, so that they can be stopped and asked how far they are. No I/O.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub(super) struct Running {
 #[derive(Default)]
 struct State {
     /// By a number of their own: a task may be here twice, once for a dead connection.
-    tasks: HashMap<u64, Entry>,
+    tasks: BTreeMap<u64, Entry>,
     entered: u64,
     /// How many of them are to be reported.
     reporting: usize,
@@ -134,7 +134,7 @@ impl Running {
             if !self.state().tasks.values().any(goes_on) {
                 return;
             }
-            tokio::select! { () = left => {} () = stopped => {} }
+            tokio::select! { biased; () = left => {} () = stopped => {} }
         }
     }
 

@@ -77,6 +77,7 @@ impl Session {
     async fn ended(&self) -> Error {
         let mut fatal = self.fatal.subscribe();
         tokio::select! {
+            biased;
             error = self.connection.closed() => error,
             () = self.inbox.ended() => Error::Lost("the inbox ended (was it deleted?)".into()),
             // The sender is in `self`.
@@ -107,7 +108,10 @@ impl Session {
         let running = TaskTracker::new();
         let presence = presence::run(&*self.connection, &self.worker, control);
         tokio::pin!(presence);
+        // Polled in one order here and below, so that a simulation repeats itself. Nobody starves: what is taken is bounded by
+        // the prefetch, what is heard by those who speak.
         tokio::select! {
+            biased;
             taken = intake::run(self, shutdown, &running) => taken?,
             error = self.ended() => return Err(error),
             Err(error) = &mut presence => return Err(error),
@@ -115,6 +119,7 @@ impl Session {
         running.close();
         tracing::info!(running = running.len(), "draining: finishing what runs, handing back the rest");
         tokio::select! {
+            biased;
             () = running.wait() => {}
             error = self.ended() => return Err(error),
             // What runs can still be cancelled, and is still reported.

@@ -13,3 +13,4 @@ mod protocol;
 mod rabbitmq;
 mod recovery;
 mod render;
+mod simulation;

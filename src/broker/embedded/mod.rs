@@ -5,11 +5,17 @@
 //! the one lock is held for moves of pointers only, never across an await. Limits: no bound on what is queued (the boss
 //! bounds it), `dead_letter_queue` is kept as an argument only (this broker rejects nothing by itself).
 
+mod faults;
+mod faulty;
+mod ferry;
+mod network;
 mod state;
+mod trace;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -17,7 +23,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::faults::FaultPlan;
+use self::faulty::FaultyConnection;
+use self::network::Network;
 use self::state::{ConnectionId, ConsumerId, Idle, State};
+pub use self::trace::Trace;
 use super::life::Life;
 use super::{
     Broker, Confirm, Connection, Consume, Consumer, Error, ExchangeKind, Message, Published, Queue, QueueStatus, Route,
@@ -28,11 +38,13 @@ use super::{
 #[derive(Clone)]
 pub struct EmbeddedBroker {
     shared: Arc<Shared>,
+    /// Whose connections go over a network with faults, and over which.
+    faulty: Option<(Arc<str>, Arc<Network>)>,
 }
 
 struct Shared {
     state: Mutex<State>,
-    lives: Mutex<HashMap<ConnectionId, (Arc<Life>, Handle)>>,
+    lives: Mutex<BTreeMap<ConnectionId, (Arc<Life>, Handle)>>,
     last_connection: AtomicU64,
     blocked: watch::Sender<Option<String>>,
 }
@@ -43,7 +55,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lives(&self) -> MutexGuard<'_, HashMap<ConnectionId, (Arc<Life>, Handle)>> {
+    fn lives(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, (Arc<Life>, Handle)>> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -62,12 +74,58 @@ impl EmbeddedBroker {
             last_connection: AtomicU64::new(0),
             blocked: watch::channel(None).0,
         };
-        EmbeddedBroker { shared: Arc::new(shared) }
+        EmbeddedBroker { shared: Arc::new(shared), faulty: None }
+    }
+
+    /// An empty broker over a network where what the plan says goes wrong. It is for tests and simulations, in a runtime of
+    /// one thread with its time paused: then the same plan gives the same faults at the same moments.
+    pub fn with_faults(plan: FaultPlan) -> Self {
+        let broker = Self::new();
+        let network = Network::new(broker.shared.clone(), plan);
+        EmbeddedBroker { faulty: Some(("program".into(), Arc::new(network))), ..broker }
+    }
+
+    /// The same broker for a program of this name: for [`EmbeddedBroker::crash`], and to be told apart in the trace.
+    pub fn named(&self, program: &str) -> Self {
+        let faulty = self.faulty.as_ref().map(|(_, network)| (program.into(), network.clone()));
+        EmbeddedBroker { shared: self.shared.clone(), faulty }
+    }
+
+    /// The same broker, past its network and its faults.
+    pub fn without_faults(&self) -> Self {
+        EmbeddedBroker { shared: self.shared.clone(), faulty: None }
+    }
+
+    /// The death of the program that has this broker, and all its clones, by its name: what it does from now on reaches nobody.
+    pub fn crash(&self) {
+        if let Some((program, network)) = &self.faulty {
+            network.crash(program);
+        }
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn calm(&self) {
+        if let Some((_, network)) = &self.faulty {
+            network.dice(faults::Dice::calm);
+        }
+    }
+
+    /// What happened on the network; nothing is noted without one.
+    pub fn trace(&self) -> Trace {
+        self.faulty.as_ref().map(|(_, network)| network.trace()).unwrap_or_default()
+    }
+
+    /// What each queue has, by name: messages ready, and messages delivered but not settled.
+    pub fn contents(&self) -> Vec<(String, usize, usize)> {
+        self.shared.state().contents()
     }
 
     /// Ends every connection, as a restart of a broker would; queues that are not exclusive keep their messages.
     pub fn sever(&self) {
-        let lives: Vec<_> = self.shared.lives().drain().collect();
+        if let Some((_, network)) = &self.faulty {
+            network.lines().into_iter().for_each(|line| line.cut("it was severed", Duration::ZERO, Duration::ZERO));
+        }
+        let lives = std::mem::take(&mut *self.shared.lives());
         for (id, (life, runtime)) in lives {
             life.end("the embedded broker severed it");
             self.shared.disconnect(id, &runtime);
@@ -90,6 +148,9 @@ impl Default for EmbeddedBroker {
 impl Broker for EmbeddedBroker {
     async fn connect(&self) -> Result<Arc<dyn Connection>, Error> {
         let id = self.shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some((program, network)) = &self.faulty {
+            return Ok(Arc::new(FaultyConnection { line: network.connect(program, id).await? }));
+        }
         let life = Arc::new(Life::default());
         // Queues wait for their expiry there: a connection may be dropped outside of any runtime.
         let runtime = Handle::current();

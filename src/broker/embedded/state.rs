@@ -5,7 +5,7 @@
 //! consumers of the queue that take deliveries; a consumer with prefetch p holds at most p unacked.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -69,9 +69,9 @@ pub(super) struct Idle {
 /// Everything there is.
 #[derive(Default)]
 pub(super) struct State {
-    exchanges: HashMap<String, Exchange>,
-    queues: HashMap<String, QueueState>,
-    consumers: HashMap<ConsumerId, ConsumerState>,
+    exchanges: BTreeMap<String, Exchange>,
+    queues: BTreeMap<String, QueueState>,
+    consumers: BTreeMap<ConsumerId, ConsumerState>,
     last_consumer: ConsumerId,
     last_position: u64,
 }
@@ -247,6 +247,17 @@ impl State {
         consumers.sort_unstable();
         consumers.iter().for_each(|&id| drop(self.cancel(id)));
         consumers.into_iter().filter_map(|id| self.remove_consumer(id)).collect()
+    }
+
+    /// The broker restarts: what is transient goes. All connections have ended before.
+    pub(super) fn restart(&mut self) {
+        self.queues.values_mut().for_each(|queue| queue.ready.retain(|_, stored| stored.message.persistent));
+    }
+
+    /// What is in each queue: ready, and delivered but not settled.
+    pub(super) fn contents(&self) -> Vec<(String, usize, usize)> {
+        let unacked = |name: &str| self.consumers.values().filter(|c| c.queue == name).map(|c| c.unacked.len()).sum();
+        self.queues.iter().map(|(name, queue)| (name.clone(), queue.ready.len(), unacked(name))).collect()
     }
 
     /// What to wait for, if the queue expires and has no consumer.

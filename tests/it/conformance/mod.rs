@@ -1,5 +1,5 @@
 //! What a broker owes its users, claim by claim, held against both brokers. A claim is a function of a [`Fixture`];
-//! [`on_both`] makes two tests of it.
+//! [`on_both`] makes three tests of it: the embedded broker is held to it behind the simulations' network, too.
 
 mod consuming;
 mod links;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rabbitry::broker::amqp::AmqpBroker;
-use rabbitry::broker::embedded::EmbeddedBroker;
+use rabbitry::broker::embedded::{EmbeddedBroker, FaultPlan};
 use rabbitry::broker::{
     Broker, Connection, Consume, Consumer, Delivery, Message, Published, Queue, QueueStatus, Route,
 };
@@ -32,6 +32,12 @@ macro_rules! on_both {
             $(#[tokio::test]
             async fn $claim() {
                 super::$claim(crate::conformance::Fixture::embedded()).await;
+            })*
+        }
+        mod embedded_with_delays {
+            $(#[tokio::test]
+            async fn $claim() {
+                super::$claim(crate::conformance::Fixture::delayed()).await;
             })*
         }
         mod rabbitmq {
@@ -53,6 +59,11 @@ struct Fixture {
 impl Fixture {
     fn embedded() -> Self {
         Fixture { broker: Arc::new(EmbeddedBroker::new()), _place: None }
+    }
+
+    /// The embedded broker over the network of the simulations, on which nothing goes wrong.
+    fn delayed() -> Self {
+        Fixture { broker: Arc::new(EmbeddedBroker::with_faults(FaultPlan::calm(rand::random()))), _place: None }
     }
 
     async fn rabbitmq() -> Self {

@@ -7,7 +7,7 @@ use rabbitry::bench::Place;
 use rabbitry::boss::Boss;
 use rabbitry::broker::{Broker, Error, amqp::AmqpBroker, embedded::EmbeddedBroker};
 use rabbitry::cli::{BossCli, BossCommand};
-use rabbitry::command::{Input, cancel, exit, workers};
+use rabbitry::command::{Input, cancel, dead, exit, workers};
 use rabbitry::worker::{self, Launcher};
 use rabbitry::{tasks, telemetry};
 use tokio_util::sync::CancellationToken;
@@ -41,13 +41,12 @@ async fn run(cli: BossCli) -> Result<u8, Error> {
         let options = worker::Options { quorum: cli.broker.queue_type.is_quorum(), ..cli.pool.options() };
         Launcher::new(broker.clone()).start(tasks::handlers(options.threads), options, drained.clone())
     });
-    let boss = match stop.run_until_cancelled(Boss::connect(broker.clone(), cli.broker.options())).await {
-        Some(boss) => boss?,
-        None => return Ok(exit::INTERRUPTED),
-    };
+    let connected = stop.run_until_cancelled(Boss::connect(broker.clone(), cli.broker.options())).await;
+    let Some(boss) = connected.transpose()? else { return Ok(exit::INTERRUPTED) };
     let code = match (cli.command, job) {
         (BossCommand::Workers(args), _) => workers::run(&boss, &broker.address(), args.json).await,
         (BossCommand::Cancel(args), _) => cancel::run(&boss, &broker.address(), args.task, args.json).await,
+        (BossCommand::Dead(args), _) => dead::run(&boss, &broker.address(), &args.request(), args.json, &stop).await,
         (work, Some(job)) => Ok(job.run(&boss, work.submit(), work.json(), &stop).await),
         (_, None) => Ok(exit::USAGE),
     };

@@ -6,6 +6,7 @@
 //! exactly one; the bytes of all pending tasks and their announced answers stay below the window; after a lost connection
 //! everything unanswered is published again; a task that ends before its time is called off at the workers.
 
+pub mod dead;
 mod link;
 mod pending;
 mod presence;
@@ -71,6 +72,8 @@ impl Priority {
 /// Connected to a pool. Dropping it abandons what is unanswered; [`Boss::close`] also cleans up at the broker.
 pub struct Boss {
     shared: Arc<Shared>,
+    /// For connections beside its own.
+    broker: Arc<dyn Broker>,
     closing: CancellationToken,
     /// `None` once it is closed.
     supervisor: Mutex<Option<AbortOnDropHandle<()>>>,
@@ -211,10 +214,10 @@ impl Boss {
         let first = link::Link::open(&*broker, &shared, 1).await?;
         let closing = CancellationToken::new();
         let work = link::Inputs { queue, words: unsaid };
-        let supervisor = tokio::spawn(link::supervise(broker, shared.clone(), first, work, closing.clone()));
+        let supervisor = tokio::spawn(link::supervise(broker.clone(), shared.clone(), first, work, closing.clone()));
         let reaper = tokio::spawn(reap(shared.clone()));
         let (supervisor, reaper) = (Some(AbortOnDropHandle::new(supervisor)), AbortOnDropHandle::new(reaper));
-        Ok(Boss { shared, closing, supervisor: Mutex::new(supervisor), _reaper: reaper })
+        Ok(Boss { shared, broker, closing, supervisor: Mutex::new(supervisor), _reaper: reaper })
     }
 
     /// The name in its queues, `rabbitry.results.<id>`; after the nth connection `rabbitry.results.<id>.<n>`.

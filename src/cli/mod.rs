@@ -2,6 +2,7 @@
 
 mod bench;
 mod bridge;
+mod dead;
 mod render;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::task::{Format, TaskId};
 use crate::worker;
 pub use bench::{BenchArgs, EstimateArgs};
 pub use bridge::BridgeCli;
+pub use dead::{DeadArgs, DeadCommand, WhichArgs};
 pub use render::RenderArgs;
 
 /// Solves many dense systems A X = B and renders pictures, on this machine or on a pool of workers behind RabbitMQ.
@@ -38,6 +40,7 @@ Examples:
                                                  the same on the workers of a RabbitMQ broker
   boss --broker amqp://... workers               who is there
   boss --broker amqp://... cancel TASK           end a task of any boss on the broker
+  boss --broker amqp://... dead ls               what could not be computed, and why
 Exit code: 0 all answers came, 1 a task failed or the broker is not there, 2 bad usage or unreadable input, 130 interrupted."
 )]
 pub struct BossCli {
@@ -61,6 +64,10 @@ impl BossCli {
     fn checked(self) -> Result<Self, clap::Error> {
         if matches!(self.command, BossCommand::Cancel(_)) && self.broker.broker.is_none() {
             let why = "cancel needs --broker URL: a task that has no broker ends with its program, by Ctrl-C there";
+            return Err(Self::command().error(ErrorKind::MissingRequiredArgument, why));
+        }
+        if matches!(self.command, BossCommand::Dead(_)) && self.broker.broker.is_none() {
+            let why = "dead needs --broker URL: a pool in this process keeps no dead letters when it ends";
             return Err(Self::command().error(ErrorKind::MissingRequiredArgument, why));
         }
         Ok(self)
@@ -116,6 +123,8 @@ pub enum BossCommand {
     Workers(WorkersArgs),
     /// Cancel a task, whoever submitted it
     Cancel(CancelArgs),
+    /// Look at the tasks that were given up, try them again or throw them away
+    Dead(DeadArgs),
     /// Measure: payloads, the solver, the pool, and when sending tasks away pays
     Bench(BenchArgs),
     /// Say how long a job will take, here and in the pool, before it is begun
@@ -159,6 +168,7 @@ impl BossCommand {
             | BossCommand::Render(RenderArgs { json, .. })
             | BossCommand::Workers(WorkersArgs { json })
             | BossCommand::Cancel(CancelArgs { json, .. })
+            | BossCommand::Dead(DeadArgs { json, .. })
             | BossCommand::Bench(BenchArgs { json, .. })
             | BossCommand::Estimate(EstimateArgs { json, .. }) => *json,
         }

@@ -2,10 +2,12 @@
 
 pub mod bench;
 pub mod cancel;
+pub mod dead;
 mod hint;
 pub mod render;
 pub mod report;
 pub mod solve;
+mod table;
 pub mod workers;
 
 use tokio_util::sync::CancellationToken;
@@ -68,9 +70,9 @@ pub(crate) fn print(text: &str) -> bool {
 
 /// Exit codes that scripts rely on.
 pub mod exit {
-    /// All answers came and were right in form; the task was cancelled.
+    /// All answers came and were right in form; the task was cancelled; all letters meant were retried or dropped.
     pub const OK: u8 = 0;
-    /// A task failed, there was none to cancel, or the broker is not there.
+    /// A task failed, there was none to cancel, a letter was not found or stays, or the broker is not there.
     pub const FAILED: u8 = 1;
     /// Bad usage or unreadable input.
     pub const USAGE: u8 = 2;

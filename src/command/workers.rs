@@ -28,8 +28,7 @@ pub async fn run(boss: &Boss, broker: &str, json: bool) -> Result<u8, Error> {
 
 fn table(nodes: &[Node]) -> String {
     let head = ["HOST", "ADDRESS", "PID", "CORES", "BUSY", "KINDS", "GFLOP/s", "VERSION", "DONE", "LAST SEEN"];
-    let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(nodes.iter().map(|node| {
+    let rows = nodes.iter().map(|node| {
         [
             node.host.clone(),
             node.address.clone(),
@@ -42,14 +41,6 @@ fn table(nodes: &[Node]) -> String {
             node.done.to_string(),
             format!("{:.1} s ago", node.last_seen_seconds),
         ]
-        // They come from outside: no escape sequence reaches the terminal.
-        .map(|cell| cell.chars().filter(|c| !c.is_control()).collect())
-    }));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |row: &[String; 10]| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        cells.join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
+    });
+    super::table::table(head, rows)
 }

@@ -1,7 +1,8 @@
 //! One task of any size over a [`Connection`]: inline in its message, or pulled in parts by the worker that holds its head.
 //!
 //! Here, and only here, [`crate::wire`] and [`crate::broker`] meet. Must not touch: handlers, retries, windows. The boss's
-//! half is [`outgoing`] (pack, serve parts) and [`collect`]; the worker's is [`incoming`], [`fetch`] and [`answer`].
+//! half is [`outgoing`] (pack, serve parts) and [`collect`]; the worker's is [`incoming`], [`fetch`] and [`answer`]. [`dead`]
+//! is what both know of dead letters.
 //!
 //! Invariants: no message above the broker's limit; at most [`fetch::CREDIT`] parts per fetch are with the broker.
 //! A payload that travels outside the broker (a file in shared memory, straight TCP) would be one more variant beside
@@ -12,6 +13,7 @@ pub mod assembly;
 pub mod backoff;
 pub mod buffers;
 pub mod collect;
+pub mod dead;
 pub mod fetch;
 pub mod incoming;
 pub mod names;
@@ -54,6 +56,18 @@ pub async fn declare_shared(connection: &dyn Connection, kinds: &[Kind], quorum:
 /// The length of every part of a payload but the last: no longer than what the broker takes in one piece.
 fn part_bytes(connection: &dyn Connection) -> u32 {
     u32::try_from(connection.inline_max_bytes()).map_or(PART_BYTES, |inline_max| inline_max.min(PART_BYTES))
+}
+
+/// Whether there is a queue of this name, be it locked by the connection that owns it.
+///
+/// # Errors
+/// The connection's; a broker that will not say counts as yes.
+pub async fn is_there(connection: &dyn Connection, queue: &str) -> Result<bool, Error> {
+    match connection.queue_status(queue).await {
+        Ok(status) => Ok(status.is_some()),
+        Err(error) if error.is_transient() => Err(error),
+        Err(_) => Ok(true),
+    }
 }
 
 /// Whether messages stay in this process, where a checksum would only cost.

@@ -22,7 +22,7 @@ use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
 use crate::transport::fetch::FetchError;
 use crate::transport::incoming::{self, Job};
-use crate::transport::names;
+use crate::transport::{dead, names};
 use crate::wire::{self, Command, Control, OutcomeHead, TaskHead};
 
 /// The consumer that a delivery came from. Once the broker has ended it, an ack may mean nothing any more: the broker may have
@@ -41,7 +41,7 @@ impl Source {
 enum End {
     /// Its outcomes are with the broker, or nobody wants them.
     Ack,
-    /// It failed here for no fault of its own: requeue it, which counts as an attempt.
+    /// It comes to nothing here: requeue it, which counts as an attempt.
     Retry,
 }
 
@@ -114,8 +114,10 @@ struct Taken {
 enum Missing {
     /// Never here.
     Failed(TaskError),
-    /// A payload did not come, or the process is going down.
-    Stalled,
+    /// A payload did not come, for this reason.
+    Stalled(String),
+    /// The process is going down.
+    Ending,
     /// Their bosses have given them up, all of them.
     Unwanted,
     Broker(Error),
@@ -134,9 +136,22 @@ struct Way<'a> {
 /// What a handler came to.
 enum Ran {
     Answer(Answer),
-    /// It goes back to its queue.
-    HandBack(Job, HandBack),
+    Back(Job, Back),
 }
+
+/// How a job goes back to its queue.
+enum Back {
+    /// Nothing has failed.
+    Uncounted,
+    /// An attempt has, for this reason.
+    Counted(String),
+}
+
+/// Why a message that was delivered before had no outcome.
+const LOST: &str = "a worker, or its connection, was lost with it";
+
+/// Why a handler that is a front for somebody else hands a task back.
+const GIVEN_UP: &str = "who computed it was lost, or silent for too long";
 
 /// What [`Way::run`] came to.
 enum Computed {
@@ -146,8 +161,8 @@ enum Computed {
     Drained,
     /// Its consumer was ended; nothing was begun.
     Ended,
-    /// A payload did not come.
-    Stalled,
+    /// The process is going down.
+    Ending,
 }
 
 impl Way<'_> {
@@ -174,37 +189,40 @@ impl Way<'_> {
             persistent: self.message.persistent,
         };
         if redelivered {
-            // A worker was lost with these.
-            self.hand_back(jobs.into_iter().map(|job| (job, HandBack::Counted)).collect(), &to).await
+            self.hand_back(jobs.into_iter().map(|job| (job, Back::Counted(LOST.to_owned()))).collect(), &to).await
         } else if jobs.len() > 1 && self.session.worker.options.one_by_one {
-            self.hand_back(jobs.into_iter().map(|job| (job, HandBack::Uncounted)).collect(), &to).await
+            self.hand_back(jobs.into_iter().map(|job| (job, Back::Uncounted)).collect(), &to).await
         } else {
             self.compute(jobs, &to).await
         }
     }
 
-    /// Each goes back to its queue alone; with one attempt more, if that counts, or to its end.
-    async fn hand_back(&self, jobs: Vec<(Job, HandBack)>, to: &Return) -> Result<End, Error> {
+    /// Each goes back to its queue alone; with one attempt more and the reason, if that counts, or to its end.
+    async fn hand_back(&self, jobs: Vec<(Job, Back)>, to: &Return) -> Result<End, Error> {
         if self.source.0.is_cancelled() {
             // The broker may have delivered them elsewhere: another copy would be one too many.
             return Ok(End::Retry);
         }
-        for (job, how) in jobs {
-            let attempts = match how {
-                HandBack::Uncounted => job.head.attempt,
-                HandBack::Counted => job.head.attempt.saturating_add(1),
+        // Where it came from: the kind in the head is a claim from outside.
+        let route = Route::exchange(names::WORK, self.kind());
+        let worker = self.session.worker.identity.id();
+        for (job, back) in jobs {
+            let Back::Counted(reason) = back else {
+                self.confirmed(&route, incoming::repack(&job, job.head.attempt, self.message)).await?;
+                continue;
             };
-            if how == HandBack::Uncounted || attempts < self.session.worker.options.attempts_max {
-                // Where it came from: the kind in the head is a claim from outside.
-                let route = Route::exchange(names::WORK, self.kind());
-                self.confirmed(&route, incoming::repack(&job, attempts, self.message)).await?;
+            let attempts = job.head.attempt.saturating_add(1);
+            let mut message = incoming::repack(&job, attempts, self.message);
+            dead::attempt_failed(&mut message.headers, &reason, worker);
+            if attempts < self.session.worker.options.attempts_max {
+                self.confirmed(&route, message).await?;
                 continue;
             }
+            let reason = format!("{attempts} attempts ended without an outcome; the last: {reason}");
+            dead::put_aside(&mut message.headers, &reason, worker, self.kind(), unix_ms());
+            message.persistent = true;
+            self.confirmed(&Route::queue(names::DEAD), message).await?;
             let error = TaskError::TooManyAttempts { attempts };
-            let mut dead = incoming::repack(&job, attempts, self.message);
-            dead.headers.push(("rabbitry-reason".into(), error.to_string()));
-            dead.persistent = true;
-            self.confirmed(&Route::queue(names::DEAD), dead).await?;
             self.answer(to, vec![self.failure(&job.head, error)]).await?;
         }
         Ok(End::Ack)
@@ -242,7 +260,7 @@ impl Way<'_> {
         }
         // Each alone fits, or it would have been answered. What waits for one shared payload holds no other.
         if apart || (runnable.len() > 1 && worker.memory.check(needed.memory_bytes).is_err()) {
-            self.hand_back(runnable.into_iter().map(|it| (it.job, HandBack::Uncounted)).collect(), to).await?;
+            self.hand_back(runnable.into_iter().map(|it| (it.job, Back::Uncounted)).collect(), to).await?;
         } else if !runnable.is_empty() {
             match self.run(runnable, needed).await? {
                 Computed::Ran(all, entered) => {
@@ -251,13 +269,12 @@ impl Way<'_> {
                     for ran in all {
                         match ran {
                             Ran::Answer(answer) => answers.push(answer),
-                            Ran::HandBack(job, how) => back.push((job, how)),
+                            Ran::Back(job, how) => back.push((job, how)),
                         }
                     }
                     self.hand_back(back, to).await?;
                 }
-                Computed::Ended => return Ok(End::Retry),
-                Computed::Stalled => return Ok(End::Retry),
+                Computed::Ended | Computed::Ending => return Ok(End::Retry),
                 Computed::Drained => return self.anew().await,
             }
         }
@@ -297,7 +314,11 @@ impl Way<'_> {
         let Taken { payloads, memory, shared, slots, fetched_ns } = match taken {
             Ok(taken) => taken,
             Err(Missing::Failed(error)) => return fail_all(&|_| error.clone()),
-            Err(Missing::Stalled) => return Ok(Computed::Stalled),
+            Err(Missing::Stalled(why)) => {
+                let back = jobs.into_iter().map(|runnable| Ran::Back(runnable.job, Back::Counted(why.clone())));
+                return Ok(Computed::Ran(back.collect(), Vec::new()));
+            }
+            Err(Missing::Ending) => return Ok(Computed::Ending),
             Err(Missing::Unwanted) => return Ok(Computed::Ran(Vec::new(), Vec::new())),
             Err(Missing::Broker(error)) => return Err(error),
         };
@@ -320,7 +341,7 @@ impl Way<'_> {
             })
             .await;
         // No compute threads: the process is going down.
-        Ok(computed.map_or(Computed::Stalled, |(ran, entered)| Computed::Ran(ran, entered)))
+        Ok(computed.map_or(Computed::Ending, |(ran, entered)| Computed::Ran(ran, entered)))
     }
 
     /// Reserves, fetches, and waits for slots.
@@ -348,7 +369,7 @@ impl Way<'_> {
             }
         };
         let fetched_ns = monotonic_ns();
-        let slots = worker.slots.clone().acquire_many_owned(threads).await.map_err(|_| Missing::Stalled)?;
+        let slots = worker.slots.clone().acquire_many_owned(threads).await.map_err(|_| Missing::Ending)?;
         drop(ahead);
         Ok(Taken { payloads, memory, shared, slots, fetched_ns })
     }
@@ -370,7 +391,7 @@ impl Way<'_> {
             }
         }
         let payload = payload.ok_or(Missing::Unwanted)?;
-        let slot = worker.slots.clone().acquire_owned().await.map_err(|_| Missing::Stalled)?;
+        let slot = worker.slots.clone().acquire_owned().await.map_err(|_| Missing::Ending)?;
         let handler = handler.clone();
         let prepare = move || {
             // It goes on if nobody waits for it any more.
@@ -380,7 +401,7 @@ impl Way<'_> {
             }
             catch(|| handler.prepare(payload))
         };
-        worker.compute.run(1, prepare).await.map_err(|_| Missing::Stalled)?.map_err(Missing::Failed)
+        worker.compute.run(1, prepare).await.map_err(|_| Missing::Ending)?.map_err(Missing::Failed)
     }
 
     /// A payload, pulled if it is not there yet; `None` of a task that its boss has given up.
@@ -394,7 +415,7 @@ impl Way<'_> {
             Err(FetchError::Broker(error)) => Err(Missing::Broker(error)),
             Err(error) => {
                 tracing::warn!(%error, "could not fetch a payload");
-                Err(Missing::Stalled)
+                Err(Missing::Stalled(format!("its payload did not come: {error}")))
             }
         }
     }
@@ -445,12 +466,10 @@ impl Way<'_> {
     async fn dead_letter(&self, reason: &str) -> Result<End, Error> {
         tracing::warn!(reason, "dead-lettered a message that can't be computed");
         let mut message = self.message.clone();
-        message.headers.retain(|(name, _)| name.starts_with("rabbitry-"));
-        message.headers.truncate(8);
+        dead::keep_ours(&mut message.headers);
         message.head.truncate(HEADS_MAX_BYTES);
-        let reason: String = reason.chars().take(1000).collect();
-        message.headers.push(("rabbitry-reason".into(), reason));
-        message.headers.push(("rabbitry-worker".into(), self.session.worker.identity.id().to_owned()));
+        let worker = self.session.worker.identity.id();
+        dead::put_aside(&mut message.headers, reason, worker, self.kind(), unix_ms());
         message.persistent = true;
         match self.confirmed(&Route::queue(names::DEAD), message).await {
             Err(error) if !error.is_transient() => {
@@ -496,7 +515,8 @@ fn run_one(worker: &Worker, job: Ready, threads: usize) -> (Ran, Entered) {
         Some(shared) => handler.run_on(&shared.prepared, blob, threads, &entered.watch),
     });
     let ran = match entered.watch.handed_back() {
-        Some(how) => Ran::HandBack(Job { head, payload: inline }, how),
+        Some(HandBack::Uncounted) => Ran::Back(Job { head, payload: inline }, Back::Uncounted),
+        Some(HandBack::Counted) => Ran::Back(Job { head, payload: inline }, Back::Counted(GIVEN_UP.to_owned())),
         None => {
             let ended_ns = monotonic_ns();
             let (decoded_ns, computed_ns) = entered.watch.marks_ns();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Worker, progress};
 use crate::broker::{Connection, Consume, Consumer, Error, Message, Queue, Route};
-use crate::transport::names;
+use crate::transport::{self, names};
 use crate::wire::{self, Command, Control, Heartbeat};
 
 /// Between heartbeats.
@@ -111,20 +111,15 @@ pub(super) async fn is_gone(connection: &dyn Connection, worker: &Worker, reply_
     if known && !worker.gone.contains(reply_to) {
         return Ok(false);
     }
-    match connection.queue_status(reply_to).await {
-        Ok(None) => {
-            worker.there.remove(reply_to);
-            worker.gone.add(reply_to.to_owned());
-            Ok(true)
-        }
-        Err(error) if error.is_transient() => Err(error),
-        // It is there, or locked by the boss that owns it.
-        Ok(Some(_)) | Err(_) => {
-            worker.gone.remove(reply_to);
-            worker.there.add(reply_to.to_owned());
-            Ok(false)
-        }
+    let is_there = transport::is_there(connection, reply_to).await?;
+    if is_there {
+        worker.gone.remove(reply_to);
+        worker.there.add(reply_to.to_owned());
+    } else {
+        worker.there.remove(reply_to);
+        worker.gone.add(reply_to.to_owned());
     }
+    Ok(!is_there)
 }
 
 /// Tells the bosses that a work queue was deleted with what was in it.

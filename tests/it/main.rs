@@ -1,6 +1,7 @@
 //! Integration tests, one binary: they share one private RabbitMQ node.
 
 mod conformance;
+mod dead;
 mod end_to_end;
 mod hostile;
 mod house;

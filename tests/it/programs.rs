@@ -3,6 +3,7 @@
 mod benching;
 mod cancelling;
 mod clients;
+mod dead;
 mod exit_codes;
 mod readme;
 mod rendering;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 const BIN: &str = "/usr/lib/rabbitmq/bin";
-const VHOSTS: usize = 160;
+const VHOSTS: usize = 220;
 /// A start takes 3 to 10 s on two busy cores.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

@@ -27,6 +27,17 @@ use crate::task::{Blob, ContentHash, Encoded, Format, Kind, Task, TaskError, num
 /// Of one sample, roughly: enough to tell a tile that takes long from one that does not.
 const FLOPS_PER_SAMPLE: u64 = 10_000;
 
+/// A task of this kind in a few words, from its parameters; `None` if they are not right.
+pub(super) fn describe(format: Format, params: &[u8]) -> Option<String> {
+    let params = TileParams::from_bytes(params).ok().filter(|_| format == Format::Binary)?;
+    let TileParams { scene, view, tile, samples } = params;
+    let scene: String = scene.to_string().chars().take(8).collect();
+    Some(format!(
+        "tile {} x {} at ({}, {}) of {} x {}, samples {} to {}, scene {scene}",
+        tile.width, tile.height, tile.x, tile.y, view.width, view.height, samples.start, samples.end
+    ))
+}
+
 /// A scene as it travels, and its name.
 #[derive(Clone, Debug)]
 pub struct EncodedScene {

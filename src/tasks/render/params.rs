@@ -203,6 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::task::Format;
 
     fn params() -> TileParams {
         let camera = Camera {
@@ -230,6 +231,9 @@ mod tests {
         assert_eq!(bytes[77..81], 1.0_f32.to_le_bytes());
         assert_eq!(bytes[125..], [1, 0, 0, 0, 0x3f]);
         assert_eq!(TileParams::from_bytes(&bytes), Ok(params()));
+        let said = super::super::describe(Format::Binary, &bytes);
+        let expected = "tile 32 x 16 at (64, 128) of 1280 x 720, samples 16 to 64, scene 07070707";
+        assert_eq!(said.as_deref(), Some(expected));
         let answer = AnswerParams { fingerprint: 1, rays: 2 };
         assert_eq!(answer.to_bytes(), [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(AnswerParams::from_bytes(&answer.to_bytes()), Ok(answer));

@@ -48,6 +48,18 @@ pub use self::method::{Choice, How};
 use self::params::{AnswerParams, TaskParams};
 use crate::task::{Blob, Encoded, Format, Kind, Task, TaskError};
 
+/// A task of this kind in a few words, from its parameters; JSON may come without. `None` if they are not right.
+pub(super) fn describe(format: Format, params: &[u8]) -> Option<String> {
+    if format == Format::Json && params.is_empty() {
+        return Some("JSON".into());
+    }
+    let TaskParams { m, n, nrhs, how, .. } = TaskParams::from_bytes(params).ok()?;
+    let json = if format == Format::Json { ", JSON" } else { "" };
+    let bits = if how.reproducible { ", reproducible" } else { "" };
+    let method = format!("{:?}", how.method).to_lowercase();
+    Some(format!("A {m} x {n}, B {m} x {nrhs}, method {method}{bits}{json}"))
+}
+
 /// A X = B: A is m x n, B a vector of m or a matrix of m x nrhs. m = n, unless the method is [`Choice::Lstsq`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct System {

@@ -3,13 +3,12 @@
 //! Must not touch: what befalls a line. Invariants: deliveries keep their order, and so do acks; after the death of the channel
 //! or the line neither passes.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::network::Line;
+use super::network::{Line, Underway, due};
 use super::state::ConsumerId;
 use super::{Consume, Consumer, Verdict, expire_later};
 use crate::broker::Delivery;
@@ -21,7 +20,7 @@ pub(super) struct Ferry {
     /// From the broker; `None` after the last one.
     deliveries: Option<mpsc::UnboundedReceiver<Delivery>>,
     /// On their way to the consumer,
-    inward: VecDeque<(Instant, Delivery)>,
+    inward: Underway<Delivery>,
     /// and there; `None` when it has its last one.
     out: Option<mpsc::UnboundedSender<Delivery>>,
     /// From the consumer; `None` when there can be no more.
@@ -56,7 +55,7 @@ impl Ferry {
             id,
             has_acks: !options.no_ack,
             deliveries: Some(deliveries),
-            inward: VecDeque::new(),
+            inward: Underway::new(),
             out: Some(out),
             verdicts: Some(verdicts),
             cancelled: Some(cancelled),
@@ -87,9 +86,7 @@ impl Ferry {
                     if dies {
                         return self.die().await;
                     }
-                    let at = Instant::now() + way;
-                    let due = self.inward.back().map_or(at, |(before, _)| at.max(*before));
-                    self.inward.push_back((due, delivery));
+                    self.inward.push_back((due(&self.inward, way), delivery));
                 }
                 Step::Delivery(None) => self.deliveries = None,
                 Step::Time => {}

@@ -4,6 +4,9 @@
 //! Must not touch: what the bytes mean, the network. Nothing survives the process. Invariants are those of [`state`];
 //! the one lock is held for moves of pointers only, never across an await. Limits: no bound on what is queued (the boss
 //! bounds it), `dead_letter_queue` is kept as an argument only (this broker rejects nothing by itself).
+//!
+//! For simulations it can be put behind a network with faults ([`EmbeddedBroker::with_faults`]): what may go wrong is in
+//! [`faults`], what is on its way in [`network`] and [`ferry`]. Without one nothing of that is there.
 
 mod faults;
 mod faulty;

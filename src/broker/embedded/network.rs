@@ -40,6 +40,9 @@ struct Inside {
     blocked_until: Instant,
 }
 
+/// What is on its way, in order, and when it arrives.
+pub(super) type Underway<T> = VecDeque<(Instant, T)>;
+
 /// A message that has left its program.
 pub(super) struct Sent {
     pub(super) route: Route,
@@ -65,9 +68,9 @@ pub(super) struct Line {
     pub(super) gone: CancellationToken,
     /// A line may end outside of any runtime.
     pub(super) runtime: Handle,
-    outbox: Mutex<VecDeque<(Instant, Sent)>>,
+    outbox: Mutex<Underway<Sent>>,
     sent: Notify,
-    acks: Mutex<BTreeMap<ConsumerId, VecDeque<(Instant, (u64, Verdict))>>>,
+    acks: Mutex<BTreeMap<ConsumerId, Underway<(u64, Verdict)>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,7 +79,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// When what is put behind these arrives: not before them.
-fn due<T>(queue: &VecDeque<(Instant, T)>, way: Duration) -> Instant {
+pub(super) fn due<T>(queue: &Underway<T>, way: Duration) -> Instant {
     let at = Instant::now() + way;
     queue.back().map_or(at, |(before, _)| at.max(*before))
 }

@@ -494,7 +494,7 @@ pub struct Outcome<A> {
 /// Who computed an answer.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, bincode::Encode, bincode::Decode)]
 pub struct WorkerRef {
-    /// The worker's id: `host-pid-xxxx`.
+    /// The worker's id: `host-pid-xxxxxxxx`.
     pub id: String,
     /// Its host name.
     pub host: String,

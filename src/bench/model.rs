@@ -117,7 +117,7 @@ pub struct Machine {
     pub kernel: String,
     /// Broker and its version, e.g. `RabbitMQ 3.10.8`.
     pub broker: Option<String>,
-    /// Workers that ran already and were used, as `host-pid-xxxx, 2 slots, 60 GFLOP/s`. Empty if the bench started its own.
+    /// Workers that ran already and were used, as `host-pid-xxxxxxxx, 2 slots, 60 GFLOP/s`. Empty if the bench started its own.
     pub workers: Vec<String>,
 }
 

@@ -42,9 +42,10 @@ pub fn ear(exchange: &str, who: &str) -> String {
     format!("{exchange}.{who}")
 }
 
-/// An id for this process: host, pid and 16 random bits, legal in a queue name.
+/// An id for a boss or a worker: host, pid and 32 random bits, legal in a queue name. Several of them may be in one process, and
+/// the processes of containers that share a host's name may have one pid: with 16 bits some would meet in the names of queues.
 pub fn process_id() -> String {
-    format!("{}-{}-{:04x}", host(), std::process::id(), ambient::random::<u16>())
+    format!("{}-{}-{:08x}", host(), std::process::id(), ambient::random::<u32>())
 }
 
 /// The host name, at most 64 bytes of it.

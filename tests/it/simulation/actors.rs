@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::kinds::{Common, Does, Hand, Own};
+use super::kinds::{Answer, Common, Does, Hand, Own};
 use super::scenario::{BossPlan, Go, Scenario, TaskPlan, Then, WorkerPlan};
 
 /// In which everything must come to its end, by the clock of the simulation.
@@ -154,7 +154,7 @@ pub async fn caller(
     Ok(Some(Told { id, result }))
 }
 
-async fn submitted<T: Task<Answer = (u64, bytes::Bytes)>>(
+async fn submitted<T: Task<Answer = Answer>>(
     boss: &Boss,
     task: T,
     plan: &TaskPlan,
@@ -191,7 +191,7 @@ fn right(
     scenario: &Scenario,
     cancelled: bool,
     took: Option<Duration>,
-    outcome: Outcome<(u64, bytes::Bytes)>,
+    outcome: Outcome<Answer>,
 ) -> Result<(), String> {
     let tick = Duration::from_millis(2);
     if let (Some(deadline), Some(took)) = (plan.how.deadline, took)
@@ -208,11 +208,11 @@ fn right(
             deadline => Err(format!("late after {took:?} with a deadline of {deadline:?}")),
         },
         Err(TaskError::TooManyAttempts { attempts }) if scenario.attempts_max == Some(attempts) => Ok(()),
-        Ok((nonce, answer)) => match plan.deed.answer() {
-            Ok(right) if nonce == plan.deed.nonce && answer == right => Ok(()),
-            _ => Err(format!("a wrong answer: that of task {nonce}, {} bytes", answer.len())),
+        Ok(Answer { deed, run, bytes }) => match plan.deed.answer(run) {
+            Ok(right) if deed == plan.deed && bytes == right => Ok(()),
+            _ => Err(format!("a wrong answer: to {deed:?}, {} bytes", bytes.len())),
         },
-        Err(error) if plan.deed.does != Does::Kill && plan.deed.answer() == Err(error.clone()) => Ok(()),
+        Err(error) if plan.deed.does != Does::Kill && plan.deed.answer(0) == Err(error.clone()) => Ok(()),
         Err(error) => Err(format!("a wrong outcome: {error}")),
     }
 }

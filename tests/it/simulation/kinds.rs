@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use rabbitry::broker::embedded::EmbeddedBroker;
 use rabbitry::task::{
-    Blob, ContentHash, Encoded, Format, Handler, Kind, Plan, Prepared, Shared, Task, TaskError, Watch,
+    Blob, ContentHash, Encoded, Format, Handler, Kind, Plan, Prepared, Shared, Task, TaskError, Watch, ambient,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -61,10 +61,10 @@ impl Deed {
         piece(self.shared.map_or(self.nonce, |which| !which), self.payload_bytes)
     }
 
-    /// What its handler must come to.
-    pub fn answer(&self) -> Result<Bytes, TaskError> {
+    /// What its handler must come to. Answers of two runs differ, so that parts of both would be no answer.
+    pub fn answer(&self, run: u64) -> Result<Bytes, TaskError> {
         match self.does {
-            Does::Answer => Ok(piece(self.nonce ^ 0xa5a5, self.answer_bytes)),
+            Does::Answer => Ok(piece(self.nonce ^ run, self.answer_bytes)),
             Does::Fail => Err(TaskError::Invalid(format!("task {} fails", self.nonce))),
             Does::Panic => Err(TaskError::Panicked(panic_message(self.nonce))),
             Does::Kill => Err(TaskError::TooManyAttempts { attempts: 0 }),
@@ -84,7 +84,7 @@ impl Deed {
     }
 
     fn of(params: &[u8]) -> Self {
-        let number = |at: usize| u64::from_le_bytes(params[8 * at..8 * at + 8].try_into().expect("8 bytes"));
+        let number = |at| number(params, at);
         Deed {
             nonce: number(0),
             does: Does::ALL[number(1) as usize],
@@ -101,6 +101,10 @@ impl Deed {
     }
 }
 
+fn number(params: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(params[8 * at..8 * at + 8].try_into().expect("8 bytes"))
+}
+
 /// How the panics of handlers begin, to be told from those of the program.
 pub const PANIC: &str = "as the task wants: ";
 
@@ -111,30 +115,38 @@ fn panic_message(nonce: u64) -> String {
 pub struct Own(pub Deed);
 pub struct Common(pub Deed);
 
+/// An answer, and what its worker says it is.
+pub struct Answer {
+    pub deed: Deed,
+    pub run: u64,
+    pub bytes: Bytes,
+}
+
 pub const KINDS: [Kind; 2] = [Own::KIND, Common::KIND];
 
 impl Task for Own {
     const KIND: Kind = Kind::from_static("own");
-    type Answer = (u64, Bytes);
+    type Answer = Answer;
 
     fn encode(self, format: Format) -> Result<Encoded, TaskError> {
         Ok(self.0.encoded(format))
     }
 
-    fn decode_answer(_: &[u8], answer: Blob) -> Result<(u64, Bytes), TaskError> {
-        Ok((Deed::of(&answer.params).nonce, Bytes::from(answer.payload.concat())))
+    fn decode_answer(_: &[u8], answer: Blob) -> Result<Answer, TaskError> {
+        let (deed, run) = (Deed::of(&answer.params), number(&answer.params, 6));
+        Ok(Answer { deed, run, bytes: Bytes::from(answer.payload.concat()) })
     }
 }
 
 impl Task for Common {
     const KIND: Kind = Kind::from_static("common");
-    type Answer = (u64, Bytes);
+    type Answer = Answer;
 
     fn encode(self, format: Format) -> Result<Encoded, TaskError> {
         Ok(self.0.encoded(format))
     }
 
-    fn decode_answer(task: &[u8], answer: Blob) -> Result<(u64, Bytes), TaskError> {
+    fn decode_answer(task: &[u8], answer: Blob) -> Result<Answer, TaskError> {
         Own::decode_answer(task, answer)
     }
 }
@@ -165,7 +177,9 @@ impl Hand {
             }
             Does::Answer | Does::Fail => {}
         }
-        Ok(Blob { params: params.to_vec(), payload: vec![deed.answer()?], ..Blob::default() })
+        let run: u64 = ambient::random();
+        let params = [params, &run.to_le_bytes()].concat();
+        Ok(Blob { params, payload: vec![deed.answer(run)?], ..Blob::default() })
     }
 }
 

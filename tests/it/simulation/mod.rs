@@ -240,7 +240,7 @@ mod watchdog {
         loop {
             std::thread::sleep(Duration::from_secs(5));
             for (seed, (since, broker)) in WATCHED.lock().expect("no panic in here").iter() {
-                if since.elapsed() > Duration::from_secs(100) {
+                if since.elapsed() > Duration::from_secs(300) {
                     broker.trace().last().for_each(|line| eprintln!("{line}"));
                     eprintln!("seed {seed} spins: {}", again(*seed));
                     std::process::abort();

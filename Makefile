@@ -9,7 +9,7 @@ else
 FEATURES := --no-default-features --features faer
 endif
 
-.PHONY: help setup demo test simulate test-faer schemathesis mitsuba bench soak memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
+.PHONY: help setup demo test simulate test-faer fuzz schemathesis mitsuba bench soak memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -33,6 +33,10 @@ simulate: tools mkl ## bosses, workers and transport under faults drawn from see
 
 test-faer: tools ## the kernel suite on the pure-Rust kernel, without MKL
 	@cargo test --locked --no-default-features --features faer --lib
+
+# Needs a nightly Rust and cargo-fuzz, and says so. `make test` has 50,000 inputs for each target without either.
+fuzz: tools ## damaged input for every reader of bytes from outside, found by coverage; TARGET=npy RUNS=10000000
+	@fuzz/run.sh "$(TARGET)" "$(RUNS)"
 
 # The program that plain `cargo build` makes. EXAMPLES=500 asks more.
 schemathesis: tools mkl ## the bridge against its own OpenAPI document, with schemathesis from PyPI (fetched once)

@@ -26,9 +26,12 @@ pub struct Error {
     pub reason: String,
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
+/// The formats of matrices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// NumPy's, for one array.
     Npy,
+    /// Matrix Market, dense.
     Mtx,
 }
 
@@ -61,8 +64,16 @@ fn read_kind(path: &Path) -> Result<Matrix, String> {
         io::ErrorKind::PermissionDenied => "may not be read (permission denied)".to_owned(),
         _ => format!("can't be read: {error}"),
     })?;
+    parse(kind, Bytes::from(bytes))
+}
+
+/// Reads a matrix from the bytes of a file, as [`read()`].
+///
+/// # Errors
+/// What is wrong with the bytes, and what to do.
+pub fn parse(kind: Kind, bytes: Bytes) -> Result<Matrix, String> {
     match kind {
-        Kind::Npy => npy::parse(Bytes::from(bytes)),
+        Kind::Npy => npy::parse(bytes),
         Kind::Mtx => mtx::parse(&bytes),
     }
 }

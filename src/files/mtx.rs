@@ -26,9 +26,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Matrix, String> {
     if symmetry != Symmetry::General && rows != cols {
         return Err(format!("line {size_line}: a symmetric matrix is square, not {rows} x {cols}"));
     }
-    // A stored number takes two bytes at least, so no header makes us reserve more than four times the file, or for a
-    // triangle eight times.
-    let expected = stored(rows, cols, symmetry).filter(|&count| count <= text.len() as u64).ok_or_else(|| {
+    // A stored number takes two bytes at least, so no header makes us reserve more than four times the file, and for the
+    // whole of a triangle eight times more.
+    let expected = stored(rows, cols, symmetry).filter(|&count| count <= text.len() as u64 / 2).ok_or_else(|| {
         format!("line {size_line}: {rows} x {cols} numbers can't be in a file of {} bytes: it is truncated", text.len())
     })?;
     let mut numbers = Vec::with_capacity(expected as usize);
@@ -169,6 +169,7 @@ mod tests {
         assert!(refusal("array real symmetric", "2 3\n1\n").contains("square"));
         assert!(refusal("array real general", "100000000 100000000\n1\n").contains("truncated"));
         assert!(refusal("array real general", "18446744073709551615 3\n1\n").contains("truncated"));
+        assert!(refusal("array real general", "40 1\n1\n").contains("can't be in a file"), "a number is two bytes");
         assert!(refusal("array real skew-symmetric", "9999999999 9999999999\n").contains("truncated"));
         assert!(parse(b"\xff\xfe").unwrap_err().contains("not text"));
     }

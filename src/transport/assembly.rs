@@ -38,6 +38,28 @@ impl Cut {
         let start = (index as usize).saturating_mul(self.part_bytes).min(self.total_bytes);
         start..start.saturating_add(self.part_bytes).min(self.total_bytes)
     }
+
+    /// The bytes that a part covers, if it is cut like this and as long as its place.
+    fn place(&self, part: &Part, body: &[u8]) -> Result<std::ops::Range<usize>, wire::Error> {
+        let malformed = |reason: String| wire::Error::Malformed { record: "part", reason };
+        if Cut::new(part.total_bytes, part.part_bytes)? != *self {
+            return Err(malformed(format!("cut as {} by {}", part.total_bytes, part.part_bytes)));
+        }
+        let range = self.range(part.index);
+        if body.is_empty() || body.len() != range.len() {
+            return Err(malformed(format!("part {} has {} bytes, not {}", part.index, body.len(), range.len())));
+        }
+        Ok(range)
+    }
+
+    /// Checks all of a part: before a buffer is taken for the payload that it begins.
+    ///
+    /// # Errors
+    /// [`wire::Error::Malformed`] for one that is cut otherwise or of a wrong length; [`wire::Error::Checksum`].
+    pub fn check(&self, part: &Part, body: &[u8]) -> Result<(), wire::Error> {
+        self.place(part, body)?;
+        wire::verify(Some(part.checksum), body)
+    }
 }
 
 /// What a part did.
@@ -83,13 +105,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Assembly<B> {
                 part.id, part.run, self.id, self.run
             )));
         }
-        if Cut::new(part.total_bytes, part.part_bytes)? != self.cut {
-            return Err(malformed(format!("cut as {} by {}", part.total_bytes, part.part_bytes)));
-        }
-        let range = self.cut.range(part.index);
-        if body.is_empty() || body.len() != range.len() {
-            return Err(malformed(format!("part {} has {} bytes, not {}", part.index, body.len(), range.len())));
-        }
+        let range = self.cut.place(part, body)?;
         let have = &mut self.have[part.index as usize];
         if *have {
             return Ok(Accepted::Double);

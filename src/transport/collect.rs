@@ -86,9 +86,13 @@ impl Collector {
             return Err(Error::Malformed { record: "part", reason });
         }
         let cut = Cut::new(part.total_bytes, part.part_bytes)?;
-        let total = cut.range(u32::MAX).end;
-        let fresh = || Assembly::new(part.id, part.run, cut, vec![0; total]);
-        self.assemblies.entry(key).or_insert_with(fresh).accept(part, body)?;
+        if let Some(begun) = self.assemblies.get_mut(&key) {
+            return begun.accept(part, body).map(drop);
+        }
+        cut.check(part, body)?;
+        let mut fresh = Assembly::new(part.id, part.run, cut, vec![0; cut.range(u32::MAX).end]);
+        fresh.accept(part, body)?;
+        self.assemblies.insert(key, fresh);
         Ok(())
     }
 }
@@ -147,6 +151,19 @@ mod tests {
         assert!(collector.accept(part(2, 0, 1 << 50, b"abcd"), |_| Some(9)).is_err());
         assert!(collector.accept(part(2, 0, 9, b"abcd"), |_| None).unwrap().is_empty());
         assert!(collector.assemblies.is_empty());
+    }
+
+    #[test]
+    fn a_first_part_that_is_damaged_earns_no_memory() {
+        let mut collector = Collector::default();
+        let right = part(2, 0, 9, b"abcd");
+        let damaged = Message { body: vec![Bytes::from_static(b"abxd")], ..right.clone() };
+        for wrong in [part(2, 0, 9, b"abc"), part(2, 9, 9, b"abcd"), part(2, 0, 9, b""), damaged] {
+            assert!(collector.accept(wrong, |_| Some(9)).is_err());
+            assert!(collector.assemblies.is_empty());
+        }
+        assert!(collector.accept(right, |_| Some(9)).is_ok());
+        assert_eq!(collector.assemblies.len(), 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod conformance;
 mod dead;
 mod end_to_end;
 mod hostile;
+mod hostile_input;
 mod house;
 mod http;
 mod large;

@@ -8,6 +8,9 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 const MAX_TEXELS: u64 = 1 << 26;
 /// Texels of all images of a scene, 1 GB.
 const MAX_TEXELS_OF_ALL: u64 = 1 << 28;
+/// Bytes that a byte of deflate stands for, at most; and texels that a byte of JPEG does, a bit for each block of 64.
+const DEFLATE_MAX: u64 = 1032;
+const JPEG_MAX: u64 = 64 * 8;
 /// What a decoder may hold beside the texels: rows, and a color profile, which is compressed, too.
 const MAX_BESIDE: u64 = 64 << 20;
 
@@ -65,9 +68,29 @@ pub(super) fn decode(bytes: &[u8], budget: &mut Budget) -> Result<Image, String>
     let decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     budget.take(width, height)?;
+    if u64::from(width) * u64::from(height) > most_texels(format, bytes) {
+        return Err(format!(
+            "it is {} bytes, too few for {width} x {height}: it is truncated, save it again",
+            bytes.len()
+        ));
+    }
     let rgba = DynamicImage::from_decoder(decoder).map_err(damaged)?.into_rgba8();
     let texels = bytemuck::pod_collect_to_vec(rgba.as_raw().as_slice());
     Ok(Image { width, height, texels })
+}
+
+/// The texels that a file of this length can unfold to: a decoder takes the memory for all that the head claims, first.
+fn most_texels(format: ImageFormat, bytes: &[u8]) -> u64 {
+    let len = bytes.len() as u64;
+    if format == ImageFormat::Jpeg {
+        return len * JPEG_MAX;
+    }
+    // The first chunk of a PNG is its head: bits a channel, and how many there are.
+    let bits = match bytes.get(24..26) {
+        Some(&[depth, kind]) => u64::from(depth) * [1, 1, 3, 1, 2, 1, 4].get(usize::from(kind)).unwrap_or(&1),
+        _ => 1,
+    };
+    len * DEFLATE_MAX * 8 / bits.max(1)
 }
 
 #[cfg(test)]
@@ -124,6 +147,23 @@ pub(super) mod tests {
         let mut budget = Budget::new();
         (0..4).for_each(|_| budget.take(8192, 8192).unwrap());
         assert!(budget.take(1, 1).unwrap_err().contains("textures together"));
+    }
+
+    #[test]
+    fn an_image_that_claims_more_than_its_bytes_can_unfold_to_is_refused_before_it_is_decoded() {
+        let mut bytes = png(1, 1, [0; 3]);
+        bytes[16..20].copy_from_slice(&8000_u32.to_be_bytes());
+        bytes[20..24].copy_from_slice(&8000_u32.to_be_bytes());
+        let sum = crc(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+        assert!(decoded(&bytes).unwrap_err().contains("too few for 8000 x 8000"), "{:?}", decoded(&bytes));
+        let white = ImageBuffer::from_pixel(600, 600, Rgb([255_u8; 3]));
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let bytes = encoded(&white.clone().into(), format);
+            assert_eq!(decoded(&bytes).unwrap().texels.len(), 360_000, "the emptiest image is one");
+            let truncated = decoded(&bytes[..bytes.len() / 3]);
+            assert!(truncated.is_err(), "{format:?}");
+        }
     }
 
     /// That of a PNG's chunk.

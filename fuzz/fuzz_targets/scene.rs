@@ -1,0 +1,2 @@
+#![no_main]
+rabbitry_fuzz::fuzz!();

@@ -9,7 +9,7 @@ else
 FEATURES := --no-default-features --features faer
 endif
 
-.PHONY: help setup demo test simulate test-faer fuzz schemathesis mitsuba bench soak memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
+.PHONY: help setup demo test simulate test-faults test-faer fuzz schemathesis mitsuba bench soak memory baselines clients lint fmt clippy deny broker clean tools mkl rabbitmq
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -30,6 +30,15 @@ test: setup clients ## every test, those against a real RabbitMQ and those of cl
 simulate: tools mkl ## bosses, workers and transport under faults drawn from seeds, in paused time; SEEDS=100000 asks more
 	@RABBITRY_SIM_SEEDS=$(or $(SEEDS),10000) RABBITRY_SIM_BASE=$(or $(BASE),0) \
 	  cargo test --locked $(FEATURES) --test it simulation::nothing -- --nocapture
+
+# VERSIONS=4.3 takes one. 3.10 is Debian 12's package, that of `make setup`; the others go below target/brokers/.
+VERSIONS := 3.10 4.0 4.3
+test-faults: setup ## brokers and workers killed, stopped, cut off and full, at length, on three versions of RabbitMQ
+	@$(if $(filter-out 3.10,$(VERSIONS)),deploy/setup-test-brokers.sh $(filter-out 3.10,$(VERSIONS)))
+	@failed=; for version in $(VERSIONS); do \
+		RABBITRY_TEST_RABBITMQ=$$version cargo test --locked $(FEATURES) --test it faults:: -- \
+			--ignored --nocapture --test-threads=1 || failed="$$failed $$version"; done; \
+	[ -z "$$failed" ] || { echo "make: what failed is above, on RabbitMQ$$failed" >&2; exit 1; }
 
 test-faer: tools ## the kernel suite on the pure-Rust kernel, without MKL
 	@cargo test --locked --no-default-features --features faer --lib

@@ -1,7 +1,12 @@
 //! What a person should hear when nothing comes back.
 
+use std::time::Duration;
+
 use crate::boss::Boss;
 use crate::task::Kind;
+
+/// A question to the workers waits no longer for the broker to take it.
+const ASK: Duration = Duration::from_millis(200);
 
 /// Says each thing once.
 #[derive(Default)]
@@ -17,6 +22,8 @@ impl Hints {
             let said = std::mem::replace(&mut self.blocked, true);
             return (!said).then(|| format!("the broker takes no messages at the moment ({reason}); waiting for it"));
         }
+        // RabbitMQ tells of an alarm only who publishes, and everything may be published by now. The next look knows more.
+        let _ = tokio::time::timeout(ASK, boss.workers(Duration::ZERO)).await;
         if !self.no_worker && matches!(boss.consumers(kind.as_str()).await, Ok(0)) {
             self.no_worker = true;
             return Some(format!(

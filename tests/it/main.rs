@@ -3,6 +3,7 @@
 mod conformance;
 mod dead;
 mod end_to_end;
+mod faults;
 mod hostile;
 mod hostile_input;
 mod house;

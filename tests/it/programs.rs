@@ -22,12 +22,12 @@ use tokio::sync::watch;
 
 use crate::pool::soon;
 
-const BOSS: &str = env!("CARGO_BIN_EXE_boss");
-const BRIDGE: &str = env!("CARGO_BIN_EXE_bridge");
-const WORKER: &str = env!("CARGO_BIN_EXE_worker");
+pub const BOSS: &str = env!("CARGO_BIN_EXE_boss");
+pub const BRIDGE: &str = env!("CARGO_BIN_EXE_bridge");
+pub const WORKER: &str = env!("CARGO_BIN_EXE_worker");
 
 /// A program without the options that this process's environment may hold for it.
-fn program(path: &str, arguments: &[&str]) -> Command {
+pub fn program(path: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(path);
     std::env::vars().filter(|(name, _)| name.starts_with("RABBITRY_")).for_each(|(name, _)| {
         command.env_remove(name);
@@ -60,15 +60,15 @@ async fn boss(arguments: &[&str]) -> Ended {
 }
 
 /// A program that runs on; it is killed when this is dropped.
-struct Process {
-    child: Child,
+pub struct Process {
+    pub child: Child,
     said: Arc<Mutex<String>>,
     /// How many lines it has said.
     lines: watch::Receiver<usize>,
 }
 
 impl Process {
-    fn start(mut command: Command) -> Process {
+    pub fn start(mut command: Command) -> Process {
         let mut child = command.spawn().expect("the program starts");
         let said = Arc::new(Mutex::new(String::new()));
         let (announce, said_so_far) = watch::channel(0);
@@ -88,41 +88,41 @@ impl Process {
     }
 
     /// A worker that takes tasks.
-    async fn worker(url: &str, arguments: &[&str]) -> Process {
+    pub async fn worker(url: &str, arguments: &[&str]) -> Process {
         let mut worker = Process::start(program(WORKER, &[&["--broker", url], arguments].concat()));
         worker.until_consuming().await;
         worker
     }
 
     /// A worker takes tasks.
-    async fn until_consuming(&mut self) {
+    pub async fn until_consuming(&mut self) {
         self.until_said("consuming").await;
     }
 
     /// A bridge takes requests, at this URL.
-    async fn until_listening(&mut self) -> String {
+    pub async fn until_listening(&mut self) -> String {
         self.until_said("listening").await;
         let said = self.said();
         let url = said.split("url=\"").nth(1).and_then(|rest| rest.split('"').next());
         url.unwrap_or_else(|| panic!("no address in {said}")).to_owned()
     }
 
-    async fn until_said(&mut self, word: &str) {
+    pub async fn until_said(&mut self, word: &str) {
         let heard = self.said.clone();
         let said = |_: &usize| heard.lock().expect("no panic").contains(word);
         let found = soon(&format!("a program that is {word}"), self.lines.wait_for(said)).await.is_ok();
         assert!(found, "the program ended: {}", self.said());
     }
 
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         self.said.lock().expect("no panic").clone()
     }
 
-    fn terminate(&self) {
+    pub fn terminate(&self) {
         self.signal("-TERM");
     }
 
@@ -131,24 +131,24 @@ impl Process {
         self.signal("-INT");
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let kill = std::process::Command::new("kill").args([signal, &self.pid().to_string()]).status();
         assert!(kill.expect("kill runs").success());
     }
 
-    async fn code(&mut self) -> Option<i32> {
+    pub async fn code(&mut self) -> Option<i32> {
         soon("the end of a program", self.child.wait()).await.expect("waited for").code()
     }
 }
 
 /// A boss in this process, to watch the pool with.
-async fn watcher(url: &str) -> Boss {
+pub async fn watcher(url: &str) -> Boss {
     let broker = Arc::new(AmqpBroker::new(url).expect("a legal address"));
     soon("a boss", Boss::connect(broker, Default::default())).await.expect("a boss")
 }
 
 /// Asks the workers until the one with this pid computes.
-async fn until_busy(watcher: &Boss, pid: u32) {
+pub async fn until_busy(watcher: &Boss, pid: u32) {
     soon("a busy worker", async {
         loop {
             let nodes = watcher.workers(Duration::from_millis(50)).await.expect("a census");

@@ -1,7 +1,7 @@
 //! The bridge over HTTP: a real one in this process, over either broker, and clients that say what they like.
 
 mod access;
-mod client;
+pub mod client;
 mod detached;
 mod document;
 mod faults;

@@ -1,0 +1,59 @@
+//! Real brokers under fault: processes against a RabbitMQ of the test's own that is stopped, killed, cut off, full, or one
+//! of three.
+//!
+//! Each scenario has a short form among the other tests, and a long one (`long`, ignored) that `make test-faults` runs on
+//! every version of RabbitMQ there is. Both print their figures in one line, to be seen with `--nocapture`.
+
+mod alarms;
+mod cluster;
+mod cuts;
+mod kills;
+mod load;
+mod proxy;
+mod restarts;
+mod slow_reader;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Longer than anything takes in here that is not a whole scenario.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Programs are back in time if they are so soon after their broker, whatever the backoff was at.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Makes two tests of a scenario, a function of how much of it there is to be.
+macro_rules! short_and_long {
+    ($claim:ident, $scenario:ident, $short:expr, $long:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $claim() {
+            $crate::faults::report(stringify!($claim), $scenario($short)).await;
+        }
+        mod long {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "minutes: make test-faults"]
+            async fn $claim() {
+                $crate::faults::report(stringify!($claim), super::$scenario($long)).await;
+            }
+        }
+    };
+}
+use short_and_long;
+
+/// Runs a scenario and prints its figures.
+async fn report(claim: &str, scenario: impl Future<Output = String>) {
+    let figures = scenario.await;
+    println!("faults: RabbitMQ {}, {claim}: {figures}", crate::rabbitmq::version());
+}
+
+async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, future).await {
+        Ok(done) => done,
+        Err(_) => panic!("waited {limit:?} for {what}"),
+    }
+}
+
+/// Runs something on a node, whose methods block.
+fn on_node<T>(what: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(what)
+}

@@ -327,9 +327,11 @@ pub enum Error {
         /// What the broker said.
         reason: String,
     },
-    /// The broker has the message no more (`basic.nack`): a node went down with its queue, or the queue is full.
-    #[error("the broker did not take what was to {operation}: its queue is full, or a node was lost with it")]
-    NotTaken {
+    /// The broker did not take a message (`basic.nack`); it may take the next.
+    #[error(
+        "the broker did not {operation} (basic.nack): the queue is full, or was deleted just then, or its node is in trouble"
+    )]
+    Nacked {
         /// What was tried, with the name of the queue or exchange.
         operation: String,
     },
@@ -356,6 +358,6 @@ pub enum Error {
 impl Error {
     /// Whether connecting again may help: the same thing may succeed later, with no change by a person.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Unreachable { .. } | Error::Lost(_) | Error::NotTaken { .. })
+        matches!(self, Error::Unreachable { .. } | Error::Lost(_) | Error::Nacked { .. })
     }
 }

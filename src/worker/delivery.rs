@@ -435,7 +435,10 @@ impl Way<'_> {
         let ids: Vec<TaskId> = answers.iter().map(|(head, _)| head.id).collect();
         let sent_ns = monotonic_ns();
         answers.iter_mut().filter_map(|(head, _)| head.times.as_mut()).for_each(|times| times.sent_ns = sent_ns);
-        let sent = answer::send(&*self.session.connection, to, answers).await?;
+        let sent = answer::send(&*self.session.connection, to, answers).await.inspect_err(|_| {
+            // RabbitMQ 4 does not take what meets a queue that is just being deleted: the next delivery asks whether it is.
+            worker.there.remove(&to.reply_to);
+        })?;
         // RabbitMQ calls a message to a pseudo-queue of direct reply-to unroutable although it has delivered it.
         if sent == Published::Unroutable && !to.reply_to.starts_with("amq.rabbitmq.reply-to") {
             tracing::info!(queue = to.reply_to, "nobody reads these answers any more");

@@ -278,7 +278,7 @@ impl Confirms {
         let answer = match ended {
             _ if self.returned.remove(&entry.id) => Ok(Published::Unroutable),
             Ok(Confirmation::Ack(_)) => Ok(Published::Routed),
-            _ => Err(Error::NotTaken { operation: publish_to(&entry.route) }),
+            _ => Err(Error::Nacked { operation: publish_to(&entry.route) }),
         };
         // Nobody need wait for a confirm.
         let _ = entry.answer.send(answer);

@@ -196,6 +196,42 @@ async fn a_memory_alarm_blocks_publishing_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_goes_with_its_owner_under_a_stream_leaves_no_lasting_error() {
+    let on = Fixture::rabbitmq().await;
+    let publisher = on.connect().await;
+    let mut seen = [0, 0, 0];
+    for _ in 0..10 {
+        let owner = on.connect().await;
+        let own = Queue { exclusive: true, ..queue(Q) };
+        owner.delete_queue(Q).await.expect("deleted");
+        owner.declare_queue(&own).await.expect("declared");
+        let stream = {
+            let publisher = publisher.clone();
+            tokio::spawn(async move {
+                let message = Message { body: vec![Bytes::from(vec![0; 100_000])], ..Message::default() };
+                let mut confirms = Vec::new();
+                for _ in 0..200 {
+                    confirms.push(publisher.publish(&Route::queue(Q), message.clone()).await.expect("handed over").0);
+                }
+                confirms
+            })
+        };
+        until(&*owner, Q, "something in the queue", |q| q.is_some_and(|q| q.ready > 0)).await;
+        soon("the owner's end", owner.close()).await;
+        for confirm in soon("the stream's end", stream).await.expect("no panic") {
+            match soon("an answer", confirm).await {
+                Ok(Published::Routed) => seen[0] += 1,
+                Ok(Published::Unroutable) => seen[1] += 1,
+                // RabbitMQ 4 answers so what it had read when the queue went.
+                Err(error) if error.is_transient() => seen[2] += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quorum_queue_keeps_the_same_contract() {
     let on = Fixture::rabbitmq().await;
     let connection = on.connect().await;

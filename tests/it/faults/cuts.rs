@@ -11,7 +11,7 @@ use rabbitry::wire::{self, OutcomeHead};
 
 use super::load::{Known, Stream, Watched};
 use super::proxy::{Proxy, Way};
-use super::{BACK_WITHIN, PATIENCE, on_node, short_and_long, within};
+use super::{BACK_WITHIN, PATIENCE, nothing_died, on_node, short_and_long, within};
 use crate::pool::{Client, Place, raw};
 use crate::programs::{Process, WORKER, program, watcher};
 use crate::rabbitmq::Node;
@@ -27,8 +27,8 @@ mod boss {
 }
 
 const HEARTBEAT_SECS: u64 = 2;
-/// A broker gives a silent connection up after two to three heartbeats, a client after two.
-const NOTICED_WITHIN: Duration = Duration::from_secs(4 * HEARTBEAT_SECS);
+/// A broker gives a silent connection up after two to three heartbeats, a client after two. The rest is for busy cores.
+const NOTICED_WITHIN: Duration = Duration::from_secs(10 * HEARTBEAT_SECS);
 /// Unknowns: 8 MB, one message.
 const N: usize = 1000;
 /// Taken ahead by a worker of one slot, by default.
@@ -123,8 +123,7 @@ async fn cut_worker(rounds: usize) -> String {
     }
     assert!(outcomes.values().all(|count| *count == 1), "each has one outcome: {outcomes:?}");
     assert_eq!(outcomes.len(), sent.len());
-    let limit = NOTICED_WITHIN + Duration::from_secs(2);
-    assert!(noticed < limit && taken_back < limit + PATIENCE / 10, "noticed {noticed:?}, answered {taken_back:?}");
+    assert!(noticed < NOTICED_WITHIN && taken_back < NOTICED_WITHIN, "noticed {noticed:?}, answered {taken_back:?}");
     assert!(again < BACK_WITHIN + BACK_WITHIN, "it was back after {again:?}");
     format!(
         "{rounds} cuts of a worker's network, heartbeats of {HEARTBEAT_SECS} s: its tasks were answered by another one within \
@@ -172,9 +171,9 @@ async fn cut_boss(rounds: usize) -> String {
         broken = broken.max(next_answer(&log, Instant::now()).await);
     }
     let tally = stream.end(PATIENCE).await;
-    assert!(noticed < NOTICED_WITHIN + Duration::from_secs(2), "noticed after {noticed:?}");
+    assert!(noticed < NOTICED_WITHIN, "noticed after {noticed:?}");
     assert!(again < BACK_WITHIN * 2 && broken < BACK_WITHIN, "answers after {again:?} and {broken:?}");
-    assert_eq!(boss.dead_letters().await.expect("a status"), 0);
+    nothing_died(&node.url("t0")).await;
     boss.close().await;
     format!(
         "{rounds} silent and {rounds} hard cuts of a boss's network, heartbeats of {HEARTBEAT_SECS} s: it noticed a silent one \

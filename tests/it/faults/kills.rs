@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 
 use super::load::{PULLED, Spy, Stream, Watched};
 use super::proxy::Proxy;
-use super::{PATIENCE, on_node, short_and_long, within};
+use super::{PATIENCE, nothing_died, on_node, short_and_long, within};
 use crate::programs::{Process, WORKER, program, watcher};
 use crate::rabbitmq::Node;
 
@@ -139,7 +139,7 @@ async fn kill_workers(kills: usize) -> String {
     let longest = figures.waits.iter().max().copied().unwrap_or_default();
     assert!(longest < REDELIVERED_WITHIN, "a task waited {longest:?} to be put back");
     assert!(!figures.waits.is_empty(), "no kill hit a task");
-    assert_eq!(boss.dead_letters().await.expect("a status"), 0, "nobody died of a task");
+    nothing_died(&node.url("t0")).await;
     boss.close().await;
     figures.waits.sort();
     format!(

@@ -16,6 +16,12 @@ mod slow_reader;
 use std::future::Future;
 use std::time::Duration;
 
+use rabbitry::broker::amqp::AmqpBroker;
+use rabbitry::broker::{Broker, Consume};
+use rabbitry::transport::names;
+
+use crate::pool::soon;
+
 /// Longer than anything takes in here that is not a whole scenario.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -56,4 +62,21 @@ async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>)
 /// Runs something on a node, whose methods block.
 fn on_node<T>(what: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(what)
+}
+
+/// Nothing is in `rabbitry.dead`; else this says what and why.
+async fn nothing_died(url: &str) {
+    let broker = AmqpBroker::new(url).expect("a legal address");
+    let connection = soon("a connection", broker.connect()).await.expect("a connection");
+    let dead = connection.queue_status(names::DEAD).await.expect("a status").map_or(0, |queue| queue.ready);
+    let mut reasons = Vec::new();
+    if dead > 0 {
+        let all = Consume { prefetch: 0, no_ack: true };
+        let mut letters = connection.consume(names::DEAD, all).await.expect("consuming");
+        for _ in 0..dead {
+            reasons.push(soon("a dead letter", letters.next()).await.expect("a dead letter").message.headers);
+        }
+    }
+    assert!(reasons.is_empty(), "dead letters: {reasons:?}");
+    connection.close().await;
 }

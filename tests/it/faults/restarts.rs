@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::load::{Stream, Watched, is_solution};
-use super::{BACK_WITHIN, PATIENCE, on_node, short_and_long, within};
+use super::{BACK_WITHIN, PATIENCE, nothing_died, on_node, short_and_long, within};
 use crate::http::client::{Ask, Connection};
 use crate::programs::{BRIDGE, Process, WORKER, program, watcher};
 use crate::rabbitmq::Node;
@@ -131,7 +131,7 @@ async fn restart_broker(rounds: usize) -> String {
     }
     let tally = stream.end(PATIENCE).await;
     site.check().await;
-    assert_eq!(boss.dead_letters().await.expect("a status"), 0);
+    nothing_died(&node.url("t0")).await;
     boss.close().await;
     site.process.terminate();
     assert_eq!(site.process.code().await, Some(0), "{}", site.process.said());

@@ -25,12 +25,12 @@ use crate::rabbitmq::Node;
 
 mod stopped {
     use super::*;
-    short_and_long!(a_boss_that_is_stopped_costs_nobody_memory_and_goes_on_later, stop_boss, 600, 6000);
+    short_and_long!(a_boss_that_is_stopped_costs_nobody_memory_and_goes_on_later, stop_boss, 600, 2000);
 }
 
 mod unread {
     use super::*;
-    short_and_long!(answers_that_nobody_reads_stay_with_the_broker, leave_unread, 60, 600);
+    short_and_long!(answers_that_nobody_reads_stay_with_the_broker, leave_unread, 60, 300);
 }
 
 const MB: u64 = 1_000_000;

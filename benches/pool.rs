@@ -20,7 +20,7 @@ const ROUNDS: usize = 5;
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
-    let node = rabbitmq::Node::start();
+    let node = rabbitmq::Node::start_with(rabbitmq::Setup { vhosts: 5, ..rabbitmq::Setup::default() });
     println!("{:<44} {:>10} {:>10} {:>10}", "", "median", "lower", "upper");
     if is_wanted("transport") {
         transport::run(&node.url("t0"));

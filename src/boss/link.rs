@@ -37,6 +37,9 @@ const LINGER: Duration = Duration::from_millis(1);
 /// A link that has lived so long was a good one.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// Before what the broker did not take is published again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -255,6 +258,11 @@ impl Publisher<'_> {
         // Some may have been cancelled while they waited for company.
         batch.keep_only(|task| self.shared.pending().is_published(task));
         match self.publish(&batch).await {
+            Err(error @ (Error::Nacked { .. } | Error::Down { .. })) => {
+                let ids = batch.tasks().iter().map(|task| task.head.id).collect();
+                self.tasks.spawn(again(self.shared.clone(), ids, self.number, error));
+                Ok(())
+            }
             Err(error) if !error.is_transient() => {
                 let failed = batch.tasks().iter().map(|task| task.head.id);
                 failed.for_each(|task| {
@@ -270,10 +278,7 @@ impl Publisher<'_> {
         let Some(first) = batch.tasks().first() else { return Ok(()) };
         let kind = first.head.kind.clone();
         if !self.declared.contains(&kind) {
-            // A boss may be first: the tasks then wait in the queue for a worker.
-            if let Ok(kind) = Kind::new(&kind) {
-                transport::declare_shared(&**self.connection, &[kind], self.shared.options.quorum).await?;
-            }
+            self.declare(&kind).await?;
             self.declared.insert(kind);
         }
         if let Some(confirm) = outgoing::publish(&**self.connection, batch, self.name).await? {
@@ -282,27 +287,35 @@ impl Publisher<'_> {
         Ok(())
     }
 
+    /// A boss may be first: the tasks then wait in the queue for a worker.
+    async fn declare(&self, kind: &str) -> Result<(), Error> {
+        let Ok(declared) = Kind::new(kind) else { return Ok(()) };
+        let queue = names::work_queue(kind);
+        let is_missing = self.connection.queue_status(&queue).await?.is_none();
+        self.shared.sees(&queue);
+        transport::declare_shared(&**self.connection, &[declared], self.shared.options.quorum).await?;
+        if is_missing {
+            // New, or it was deleted with the tasks of others, who do not know.
+            let control = Control { command: Command::QueueLost { queue, was_there: false } };
+            let message = Message { head: wire::encode(&control).into(), ..Message::default() };
+            self.connection.publish(&Route::exchange(names::CONTROL, ""), message).await?;
+        }
+        Ok(())
+    }
+
     /// Sees to the confirm without holding up what follows.
     fn watch(&self, confirm: Confirm, tasks: &[Arc<Outgoing>]) {
-        let (shared, connection) = (self.shared.clone(), self.connection.clone());
+        let (shared, connection, number) = (self.shared.clone(), self.connection.clone(), self.number);
         let ids: Vec<TaskId> = tasks.iter().map(|task| task.head.id).collect();
         let queue = tasks.first().map_or_else(String::new, |task| names::work_queue(&task.head.kind));
         self.tasks.spawn(async move {
             let reason = match confirm.0.await {
                 Ok(Published::Routed) => return confirmed(&shared, &ids),
                 Err(Error::Lost(_)) => return,
-                Err(error) if error.is_transient() => {
-                    // Gone with a node of the broker's, say. A new link publishes these again.
-                    tracing::warn!(%error, "tasks are published again");
-                    return connection.close().await;
-                }
+                Err(error) if error.is_transient() => return again(shared, ids, number, error).await,
                 Ok(Published::Unroutable) => {
-                    // The work queue was deleted under us. A new link declares it, and publishes these again.
+                    // The work queue was deleted under us. A new link declares it, tells the others, and publishes these again.
                     tracing::warn!(queue, "a work queue was deleted");
-                    let control = Control { command: Command::QueueLost { queue } };
-                    let message = Message { head: wire::encode(&control).into(), ..Message::default() };
-                    // If this does not get through, the others find out when they publish.
-                    let _ = connection.publish(&Route::exchange(names::CONTROL, ""), message).await;
                     return connection.close().await;
                 }
                 Err(error) => error.to_string(),
@@ -311,6 +324,17 @@ impl Publisher<'_> {
                 shared.fail(task, TaskError::Refused(reason.clone()));
             });
         });
+    }
+}
+
+/// Publishes again what the broker did not take, in a moment. Meanwhile what it has taken goes on.
+async fn again(shared: Arc<Shared>, tasks: Vec<TaskId>, link: u64, why: Error) {
+    tracing::warn!(error = %why, tasks = tasks.len(), "tasks are published again in a moment");
+    tokio::time::sleep(AGAIN).await;
+    shared.pending().unclaim(&tasks, link);
+    for task in tasks {
+        // Fails when the boss is at its end, and the task with it.
+        let _ = shared.submitted.send(task);
     }
 }
 

@@ -13,8 +13,9 @@ mod presence;
 mod race;
 mod ticket;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -124,6 +125,8 @@ struct Shared {
     cancelled: broadcast::Sender<TaskId>,
     /// A deadline came in that may be earlier than all others.
     deadline_added: Notify,
+    /// When this boss came to a work queue, on the present link.
+    seen: Mutex<HashMap<String, Instant>>,
     connection: watch::Sender<Option<Arc<dyn Connection>>>,
     /// The broker was given up for good.
     ended: CancellationToken,
@@ -145,6 +148,18 @@ impl Shared {
 
     fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first task of a link is about to go to this work queue.
+    fn sees(&self, queue: &str) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(queue.to_owned(), ambient::now());
+    }
+
+    /// Whether a queue that others found missing is one that this boss has only just come to, and so a new one.
+    fn has_just_seen(&self, queue: &str) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(queue).is_some_and(|at| ambient::now().duration_since(*at) < JUST)
     }
 
     /// Who waits for a task, to be given its one outcome; `None` if it has one.
@@ -180,6 +195,9 @@ impl Shared {
     }
 }
 
+/// Words about a new queue come this late, at most, from workers that found it missing in the same moment.
+const JUST: Duration = Duration::from_millis(500);
+
 /// The window is counted in KiB: a semaphore takes 2^32 of them at a time.
 const UNIT: u64 = 1024;
 
@@ -208,6 +226,7 @@ impl Boss {
             words,
             cancelled: broadcast::Sender::new(CANCELLED_KEPT),
             deadline_added: Notify::new(),
+            seen: Mutex::default(),
             connection: watch::Sender::new(None),
             ended: CancellationToken::new(),
         });

@@ -120,6 +120,16 @@ impl<C> Pending<C> {
         self.order.values().copied().collect()
     }
 
+    /// The broker did not take these: they can be claimed again. Those that may be with it, and those with an outcome, are
+    /// left out.
+    pub(super) fn unclaim(&mut self, ids: &[TaskId], link: u64) {
+        for id in ids {
+            if let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.link == link) {
+                entry.link = 0;
+            }
+        }
+    }
+
     /// Whether one of this kind is published.
     pub(super) fn has_published(&self, kind: &str) -> bool {
         self.tasks.values().any(|entry| entry.link != 0 && entry.outgoing.head.kind == kind)

@@ -56,7 +56,10 @@ pub(super) async fn listen(shared: &Shared, heard: &mut Consumer) -> Error {
         match hear(shared, &delivery.message.head) {
             Ok(None) => {}
             // A new link publishes again what was in it.
-            Ok(Some(queue)) if shared.pending().has_published(incoming::kind_of(&queue)) => {
+            Ok(Some((queue, was_there)))
+                if shared.pending().has_published(incoming::kind_of(&queue))
+                    && (was_there || !shared.has_just_seen(&queue)) =>
+            {
                 return Error::Lost(format!("the queue {queue} was deleted"));
             }
             Ok(Some(_)) => {}
@@ -66,8 +69,8 @@ pub(super) async fn listen(shared: &Shared, heard: &mut Consumer) -> Error {
     Error::Lost("the presence queue ended".into())
 }
 
-/// The name of a work queue that was lost, if it says that.
-fn hear(shared: &Shared, head: &[u8]) -> Result<Option<String>, wire::Error> {
+/// The name of a work queue that was lost, if it says that, and whether it was there before.
+fn hear(shared: &Shared, head: &[u8]) -> Result<Option<(String, bool)>, wire::Error> {
     let mut lost = None;
     if wire::is::<Progress>(head) {
         let Progress { tasks } = wire::decode(head)?;
@@ -82,7 +85,7 @@ fn hear(shared: &Shared, head: &[u8]) -> Result<Option<String>, wire::Error> {
                         shared.say(Word::Cancelled(task));
                     }
                 }
-                Command::QueueLost { queue } => lost = Some(queue),
+                Command::QueueLost { queue, was_there } => lost = Some((queue, was_there)),
                 // For workers.
                 Command::WhoIsThere | Command::BossGone { .. } | Command::Answered { .. } => {}
             }

@@ -335,6 +335,14 @@ pub enum Error {
         /// What was tried, with the name of the queue or exchange.
         operation: String,
     },
+    /// The node of the cluster that has the queue is not there. It may come back, without what was not persistent.
+    #[error("the broker can't {operation} now: {reason}")]
+    Down {
+        /// What was tried, with the name of the queue or exchange.
+        operation: String,
+        /// What it said.
+        reason: String,
+    },
     /// The user may not do this. No message is to blame, and all of them would fail.
     #[error(
         "the broker does not let this user {operation}: {reason}; give it the right: rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*'"
@@ -358,6 +366,6 @@ pub enum Error {
 impl Error {
     /// Whether connecting again may help: the same thing may succeed later, with no change by a person.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Unreachable { .. } | Error::Lost(_) | Error::Nacked { .. })
+        matches!(self, Error::Unreachable { .. } | Error::Lost(_) | Error::Nacked { .. } | Error::Down { .. })
     }
 }

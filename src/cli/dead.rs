@@ -54,7 +54,7 @@ pub struct WhichArgs {
     #[arg(value_name = "ID")]
     pub ids: Vec<IdPrefix>,
     /// All that are there now
-    #[arg(long, env = "RABBITRY_ALL", value_parser = FalseyValueParser::new())]
+    #[arg(long = "all", id = "all_letters", env = "RABBITRY_ALL_LETTERS", value_parser = FalseyValueParser::new())]
     pub all: bool,
 }
 

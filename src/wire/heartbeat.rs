@@ -64,6 +64,8 @@ pub enum Command {
     QueueLost {
         /// The queue's name.
         queue: String,
+        /// Whoever says so knows that it was there. If not it may only be new, and who has just come to it need do nothing.
+        was_there: bool,
     },
     /// The boss has the outcome of this task, and the broker may deliver it once more: a worker stops it, or drops it.
     Answered {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,7 +23,7 @@ use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
 use crate::transport::fetch::FetchError;
 use crate::transport::incoming::{self, Job};
-use crate::transport::{dead, names};
+use crate::transport::{self, dead, names};
 use crate::wire::{self, Command, Control, OutcomeHead, TaskHead};
 
 /// The consumer that a delivery came from. Once the broker has ended it, an ack may mean nothing any more: the broker may have
@@ -36,6 +37,12 @@ impl Source {
         self.0.cancel();
     }
 }
+
+/// Before what the broker does not take goes back.
+const NACKED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Words in one message, at most: 40 kB with the longest names.
+const WORDS_MAX: usize = 128;
 
 /// What to do with the delivery in the end.
 enum End {
@@ -53,6 +60,12 @@ pub(super) async fn process(session: Arc<Session>, delivery: Delivery, source: S
     match way.go(redelivered).await {
         Ok(End::Ack) => settle.ack(),
         Ok(End::Retry) => settle.requeue(),
+        Err(error @ Error::Nacked { .. }) => {
+            tracing::warn!(%error, "a task goes back to its queue in a moment");
+            // What fills a queue does so for longer than a round trip.
+            tokio::time::sleep(NACKED_PAUSE).await;
+            settle.requeue();
+        }
         // Every task would meet this.
         Err(error @ (Error::Forbidden { .. } | Error::Refused { .. })) => {
             settle.requeue();
@@ -182,7 +195,9 @@ impl Way<'_> {
             // It may be in hand here, from a consumer that has ended.
             running.until_left(job.head.id).await;
         }
-        jobs.retain(|job| !running.is_answered(job.head.id, &reply_to));
+        // Copies only: who publishes it again with the same id wants to hear again.
+        let is_copy = |job: &Job| redelivered || job.head.attempt > 0;
+        jobs.retain(|job| !(is_copy(job) && running.is_answered(job.head.id, &reply_to)));
         let to = Return {
             reply_to,
             correlation_id: self.message.correlation_id.clone(),
@@ -223,7 +238,14 @@ impl Way<'_> {
             message.persistent = true;
             self.confirmed(&Route::queue(names::DEAD), message).await?;
             let error = TaskError::TooManyAttempts { attempts };
-            self.answer(to, vec![self.failure(&job.head, error)]).await?;
+            // The letter is there: without its word to the boss it must not come back and become another.
+            match self.answer(to, vec![self.failure(&job.head, error)]).await {
+                Err(error @ Error::Lost(_)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, task = %job.head.id, "its boss is not told that it is dead-lettered")
+                }
+                Ok(()) => {}
+            }
         }
         Ok(End::Ack)
     }
@@ -441,27 +463,37 @@ impl Way<'_> {
         })?;
         // RabbitMQ calls a message to a pseudo-queue of direct reply-to unroutable although it has delivered it.
         if sent == Published::Unroutable && !to.reply_to.starts_with("amq.rabbitmq.reply-to") {
+            if transport::is_there(&*self.session.connection, &to.reply_to).await? {
+                // It was not a moment ago.
+                return Err(Error::Nacked { operation: format!("publish to {:?}", to.reply_to) });
+            }
             tracing::info!(queue = to.reply_to, "nobody reads these answers any more");
             worker.gone.add(to.reply_to.clone());
             worker.running.stop_for(&to.reply_to);
         }
-        if sent == Published::Routed && self.source.0.is_cancelled() {
-            self.tell_answered(&ids, &to.reply_to).await?;
+        // While it drains nobody sees a consumer end.
+        if sent == Published::Routed && (self.source.0.is_cancelled() || self.session.draining.is_cancelled()) {
+            self.tell_answered(&ids, &to.reply_to).await;
         }
         Ok(())
     }
 
-    /// Copies of these tasks may be anywhere: whoever meets one need not compute it.
-    async fn tell_answered(&self, tasks: &[TaskId], reply_to: &str) -> Result<(), Error> {
-        let mut head = Vec::new();
-        for &task in tasks {
-            self.session.worker.running.answered(task, reply_to);
-            let command = Command::Answered { task, reply_to: reply_to.to_owned() };
-            wire::encode_into(&Control { command }, &mut head);
+    /// Copies of these tasks may be anywhere: whoever meets one need not compute it. They are answered, whether this gets
+    /// through or not.
+    async fn tell_answered(&self, tasks: &[TaskId], reply_to: &str) {
+        for tasks in tasks.chunks(WORDS_MAX) {
+            let mut head = Vec::new();
+            for &task in tasks {
+                self.session.worker.running.answered(task, reply_to);
+                let command = Command::Answered { task, reply_to: reply_to.to_owned() };
+                wire::encode_into(&Control { command }, &mut head);
+            }
+            let message = Message { head: head.into(), ..Message::default() };
+            let control = Route::exchange(names::CONTROL, "");
+            if let Err(error) = self.session.connection.publish(&control, message).await {
+                tracing::debug!(%error, "copies of answered tasks may be computed");
+            }
         }
-        let message = Message { head: head.into(), ..Message::default() };
-        self.session.connection.publish(&Route::exchange(names::CONTROL, ""), message).await?;
-        Ok(())
     }
 
     /// Puts the message aside for a person to look at. Whatever came from outside must not keep it from getting there:

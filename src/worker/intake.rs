@@ -106,14 +106,12 @@ async fn take_all(session: &Arc<Session>, queue: &mut WorkQueue, running: &TaskT
         }
         let worker = &session.worker;
         // At once: a boss may declare it any time.
-        let deleted = session.connection.queue_status(&queue.0).await?.is_none();
+        presence::look_for(&*session.connection, worker, &queue.0, true).await?;
         tokio::time::sleep(backoff.next()).await;
         transport::declare_shared(&*session.connection, &worker.registry.kinds(), worker.options.quorum).await?;
         open(session, std::slice::from_mut(queue)).await?;
         worker.health(|health| health.consuming += 1);
-        if deleted {
-            presence::tell_lost(&*session.connection, &queue.0).await?;
-        }
+        presence::tell_lost(&*session.connection, worker).await?;
     }
 }
 

@@ -21,8 +21,9 @@ mod running;
 mod session;
 mod shared;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -113,6 +114,9 @@ struct Worker {
     there: presence::ResultsQueues,
     running: Arc<Running>,
     clocks: clocks::Clocks,
+    /// Work queues that were not there when this worker looked, and of which it has not told anybody yet; whether each had
+    /// been there before.
+    lost: Mutex<BTreeMap<String, bool>>,
     /// Connections so far.
     sessions: AtomicU64,
     done: AtomicU64,
@@ -176,6 +180,7 @@ impl Worker {
             there: presence::ResultsQueues::default(),
             running: Arc::default(),
             clocks: clocks::Clocks::default(),
+            lost: Mutex::default(),
             sessions: AtomicU64::new(0),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),

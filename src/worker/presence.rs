@@ -1,8 +1,8 @@
 //! Heartbeats out, control messages in.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Worker, progress};
@@ -122,12 +122,36 @@ pub(super) async fn is_gone(connection: &dyn Connection, worker: &Worker, reply_
     Ok(!is_there)
 }
 
-/// Tells the bosses that a work queue was deleted with what was in it.
-pub(super) async fn tell_lost(connection: &dyn Connection, queue: &str) -> Result<(), Error> {
-    let control = Control { command: Command::QueueLost { queue: queue.to_owned() } };
-    let message = Message { head: wire::encode(&control).into(), ..Message::default() };
-    connection.publish(&Route::exchange(names::CONTROL, ""), message).await?;
+/// Looks whether a work queue is there. If it is not, or its node is not, what was in it may be gone: whoever has published to
+/// it must know, once it is there again.
+pub(super) async fn look_for(
+    connection: &dyn Connection,
+    worker: &Worker,
+    queue: &str,
+    was_there: bool,
+) -> Result<(), Error> {
+    let looked = connection.queue_status(queue).await;
+    let is_down = matches!(looked, Err(Error::Down { .. }));
+    if is_down || matches!(looked, Ok(None)) {
+        *lost(worker).entry(queue.to_owned()).or_default() |= was_there || is_down;
+    }
+    looked.map(drop)
+}
+
+/// Tells the bosses which work queues were lost, or are new.
+pub(super) async fn tell_lost(connection: &dyn Connection, worker: &Worker) -> Result<(), Error> {
+    let next = || lost(worker).first_key_value().map(|(queue, was_there)| (queue.clone(), *was_there));
+    while let Some((queue, was_there)) = next() {
+        let control = Control { command: Command::QueueLost { queue: queue.clone(), was_there } };
+        let message = Message { head: wire::encode(&control).into(), ..Message::default() };
+        connection.publish(&Route::exchange(names::CONTROL, ""), message).await?.0.await?;
+        lost(worker).remove(&queue);
+    }
     Ok(())
+}
+
+fn lost(worker: &Worker) -> MutexGuard<'_, BTreeMap<String, bool>> {
+    worker.lost.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One heartbeat, with the last word if `leaving`.

@@ -35,17 +35,11 @@ impl Session {
     pub(super) async fn open(broker: &dyn Broker, worker: Arc<Worker>) -> Result<Self, Error> {
         let connection = broker.connect().await?;
         let kinds = worker.registry.kinds();
-        let mut missing = Vec::new();
         for queue in kinds.iter().map(|kind| names::work_queue(kind.as_str())) {
-            if connection.queue_status(&queue).await?.is_none() {
-                missing.push(queue);
-            }
+            presence::look_for(&*connection, &worker, &queue, false).await?;
         }
         transport::declare_shared(&*connection, &kinds, worker.options.quorum).await?;
-        for queue in missing {
-            // New, or it was deleted with what a boss waits for: who has published to it knows.
-            presence::tell_lost(&*connection, &queue).await?;
-        }
+        presence::tell_lost(&*connection, &worker).await?;
         let number = worker.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         let name = names::on_connection(worker.identity.id(), number);
         let inbox = Inbox::open(connection.clone(), &name).await?;

@@ -1,6 +1,7 @@
 //! What brokers and their keepers do to a worker that has done nothing wrong: it goes on, or says why not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rabbitry::broker::Error;
@@ -16,7 +17,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::pool::{Did, Place, Probe, ProbeHandler, endless, on_both, one_slot, raw, soon, submit};
-use crate::rabbitmq::{Node, given};
+use crate::rabbitmq::{Node, Setup, given};
 
 on_both!(
     tasks_of_a_queue_deleted_by_hand_are_published_again_and_computed,
@@ -64,6 +65,8 @@ async fn a_queue_deleted_while_no_worker_is_there_is_found_out(on: Place) {
     let queue = names::work_queue("probe");
     client.until_ready(&queue, 1).await;
     client.connection.delete_queue(&queue).await.expect("deleted");
+    // For half a second the boss takes a queue that a worker finds missing for the new one that it has just declared.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let _worker = on.worker(ProbeHandler::new(Ok), one_slot());
     // It declares the queue, so nothing that the boss might ask the broker would tell it any more.
     let answer = soon("an answer", ticket.outcome()).await.result.expect("an answer");
@@ -95,7 +98,9 @@ async fn strict_node() -> Option<&'static Node> {
         return None;
     }
     let start = async {
-        let node = tokio::task::spawn_blocking(Node::start).await.expect("the node starts");
+        let node = tokio::task::spawn_blocking(|| Node::start_with(Setup { vhosts: 4, ..Setup::default() }))
+            .await
+            .expect("the node starts");
         let limits = "application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 500).";
         node.ctl(&["eval", limits]).await;
         node

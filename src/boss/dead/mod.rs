@@ -94,7 +94,7 @@ impl Boss {
     /// # Errors
     /// The broker's.
     pub async fn dead_letter_desk(&self) -> Result<Desk, Error> {
-        Desk::open(&*self.broker).await
+        Desk::open(&*self.broker, self.shared.options.quorum).await
     }
 }
 
@@ -141,9 +141,9 @@ pub struct Acted {
 }
 
 impl Desk {
-    async fn open(broker: &dyn Broker) -> Result<Self, Error> {
+    async fn open(broker: &dyn Broker, quorum: bool) -> Result<Self, Error> {
         let connection = broker.connect().await?;
-        transport::declare_shared(&*connection, &[], false).await?;
+        transport::declare_shared(&*connection, &[], quorum).await?;
         Ok(Desk { connection, asked: Mutex::default() })
     }
 

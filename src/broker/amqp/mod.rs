@@ -50,9 +50,23 @@ impl AmqpBroker {
     /// # Errors
     /// [`Error::Address`].
     pub fn new(url: &str) -> Result<Self, Error> {
-        let nodes: Vec<Address> = url.split(',').map(|node| Address::new(node.trim())).collect::<Result<_, _>>()?;
+        let nodes: Vec<Address> = nodes(url).into_iter().map(Address::new).collect::<Result<_, _>>()?;
         Ok(AmqpBroker { nodes: nodes.into(), last: Arc::default() })
     }
+}
+
+/// The addresses in a list. A comma that no address follows belongs to the one before it, to its password, say.
+fn nodes(list: &str) -> Vec<&str> {
+    let (mut nodes, mut start) = (Vec::new(), 0);
+    for (at, _) in list.match_indices(',') {
+        let next = list[at + 1..].trim_start();
+        if next.starts_with("amqp://") || next.starts_with("amqps://") {
+            nodes.push(list[start..at].trim());
+            start = at + 1;
+        }
+    }
+    nodes.push(list[start..].trim());
+    nodes
 }
 
 /// Both connections go to the same node: exclusive queues live there.
@@ -134,5 +148,22 @@ fn reason(error: &lapin::Error) -> String {
         ErrorKind::ProtocolError(said) => said.get_message().to_string(),
         ErrorKind::IOError(io) => io.to_string(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_told_apart_and_a_comma_in_a_password_is_none_between_them() {
+        assert_eq!(nodes("amqp://a, amqps://b,amqp://c"), ["amqp://a", "amqps://b", "amqp://c"]);
+        assert_eq!(nodes("amqp://me:s,3@a,amqp://b"), ["amqp://me:s,3@a", "amqp://b"]);
+        assert_eq!(
+            AmqpBroker::new("amqp://a,amqp://me:s3@b:1/v").expect("legal").address(),
+            "amqp://guest@a:5672,amqp://me@b:1/v"
+        );
+        let wrong = AmqpBroker::new("amqp://a,amqp://me:s,3cret").map(drop).expect_err("no host");
+        assert!(!wrong.to_string().contains("cret"), "{wrong}");
     }
 }

@@ -84,7 +84,7 @@ impl Topology {
                 ready: u64::from(found.message_count()),
                 consumers: u64::from(found.consumer_count()),
             })),
-            Err(error) if code(&error) == Some(404) => Ok(None),
+            Err(error) if code(&error) == Some(404) && !is_down(&error) => Ok(None),
             Err(error) => Err(operation(format!("look at queue {queue:?}"), &error, None)),
         }
     }
@@ -134,6 +134,10 @@ fn arguments(queue: &Queue) -> FieldTable {
     let mut arguments = FieldTable::default();
     if queue.quorum {
         arguments.insert(short("x-queue-type"), AMQPValue::LongString("quorum".into()));
+        if queue.dead_letter_queue.is_none() {
+            // Since 4.0 what is delivered more than 20 times is dropped, and here it would have nowhere to go.
+            arguments.insert(short("x-delivery-limit"), AMQPValue::LongLongInt(1_000_000_000));
+        }
     }
     if let Some(expires) = queue.expires {
         let ms = i64::try_from(expires.as_millis()).unwrap_or(i64::MAX);
@@ -157,15 +161,20 @@ fn code(error: &lapin::Error) -> Option<u16> {
     }
 }
 
+/// Whether it says, in the words of a queue that is missing, that the node which has it is.
+fn is_down(error: &lapin::Error) -> bool {
+    reason(error).contains("is down or inaccessible")
+}
+
 /// A refusal, with what to do about it. `declared` says what was being declared, if anything was.
 pub(super) fn operation(operation: String, error: &lapin::Error, declared: Option<&str>) -> Error {
     let mut reason = reason(error);
-    // Of a cluster: the node that has the queue may come back, or another take its place.
-    if reason.contains("is down or inaccessible") {
-        return Error::Lost(format!("it can't {operation}: {reason}"));
+    if is_down(error) {
+        return Error::Down { operation, reason };
     }
     match (code(error), declared) {
-        (Some(403), _) => return Error::Forbidden { operation, reason },
+        // A queue that somebody consumes from alone is no matter of rights.
+        (Some(403), _) if !reason.contains("exclusive use") => return Error::Forbidden { operation, reason },
         (Some(406), Some(what)) => reason.push_str(&format!(
             "; it is there with other arguments: delete that {what} if nobody uses it, or ask for the ones it has"
         )),

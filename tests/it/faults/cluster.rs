@@ -26,7 +26,8 @@ async fn kill_nodes(rounds: usize) -> String {
     let broker = Arc::new(AmqpBroker::new(&url).expect("an address"));
     let options = boss::Options { quorum: true, ..boss::Options::default() };
     let boss = Arc::new(soon("a boss", Boss::connect(broker, options)).await.expect("a boss"));
-    let mut workers = [0, 1].map(|_| Process::start(program(WORKER, &["--broker", &url, "--slots", "1", "--quorum"])));
+    let mut workers =
+        [0, 1].map(|_| Process::start(program(WORKER, &["--broker", &url, "--slots", "1", "--queue-type", "quorum"])));
     for worker in &mut workers {
         worker.until_consuming().await;
     }

@@ -161,8 +161,6 @@ pub(super) mod tests {
         for format in [ImageFormat::Png, ImageFormat::Jpeg] {
             let bytes = encoded(&white.clone().into(), format);
             assert_eq!(decoded(&bytes).unwrap().texels.len(), 360_000, "the emptiest image is one");
-            let truncated = decoded(&bytes[..bytes.len() / 3]);
-            assert!(truncated.is_err(), "{format:?}");
         }
     }
 

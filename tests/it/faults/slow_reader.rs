@@ -25,7 +25,7 @@ use crate::rabbitmq::Node;
 
 mod stopped {
     use super::*;
-    short_and_long!(a_boss_that_is_stopped_costs_nobody_memory_and_goes_on_later, stop_boss, 600, 2000);
+    short_and_long!(a_boss_that_is_stopped_costs_nobody_memory_and_goes_on_later, stop_boss, 200, 2000);
 }
 
 mod unread {

@@ -160,7 +160,9 @@ async fn submitted<T: Task<Answer = Answer>>(
     plan: &TaskPlan,
     scenario: &Scenario,
 ) -> Result<Option<(TaskId, Result<(), TaskError>)>, String> {
-    let ticket = boss.submit(task, plan.how).await.map_err(|error| format!("is refused: {error}"))?;
+    let submitted =
+        timeout(PATIENCE, boss.submit(task, plan.how)).await.map_err(|_| "no room in the window".to_owned())?;
+    let ticket = submitted.map_err(|error| format!("is refused: {error}"))?;
     let (submitted, id) = (Instant::now(), ticket.id());
     let cancelled = match plan.then {
         Then::Leave => return Ok(None),

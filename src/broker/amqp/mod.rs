@@ -163,7 +163,7 @@ mod tests {
             AmqpBroker::new("amqp://a,amqp://me:s3@b:1/v").expect("legal").address(),
             "amqp://guest@a:5672,amqp://me@b:1/v"
         );
-        let wrong = AmqpBroker::new("amqp://a,amqp://me:s,3cret").map(drop).expect_err("no host");
+        let wrong = AmqpBroker::new("amqp://a,amqp://me:s,3cret@host:x").map(drop).expect_err("no port");
         assert!(!wrong.to_string().contains("cret"), "{wrong}");
     }
 }

@@ -29,7 +29,7 @@ test: setup clients ## every test, those against a real RabbitMQ and those of cl
 # The seeds are those from BASE (0) on. A seed that fails is printed with the command that runs it again.
 simulate: tools mkl ## bosses, workers and transport under faults drawn from seeds, in paused time; SEEDS=100000 asks more
 	@RABBITRY_SIM_SEEDS=$(or $(SEEDS),10000) RABBITRY_SIM_BASE=$(or $(BASE),0) \
-	  cargo test --locked $(FEATURES) --test it simulation::nothing -- --nocapture
+	  cargo test --locked $(FEATURES) --test it -- simulation::nothing simulation::kept::every --nocapture
 
 # VERSIONS=4.3 takes one. 3.10 is Debian 12's package, that of `make setup`; the others go below target/brokers/.
 VERSIONS := 3.10 4.0 4.3

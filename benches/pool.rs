@@ -1,7 +1,7 @@
 //! The pool as its users get it: the built programs, a private RabbitMQ on this machine, interleaved rounds.
 //!
-//!     cargo bench --bench pool                       all of it, about three minutes
-//!     cargo bench --bench pool -- transport small    only the named parts: transport, small, large, queue, idle
+//!     cargo bench --bench pool                       all of it, about four minutes
+//!     cargo bench --bench pool -- transport small    only the named parts: transport, small, large, queue, waiting, idle
 //!
 //! Prints medians with their quartiles; figures of one run may be compared with each other, those of two runs may not.
 
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 #[path = "pool/transport.rs"]
 mod transport;
+#[path = "pool/waiting.rs"]
+mod waiting;
 
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/it/rabbitmq.rs"]
@@ -20,7 +22,7 @@ const ROUNDS: usize = 5;
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
-    let node = rabbitmq::Node::start_with(rabbitmq::Setup { vhosts: 5, ..rabbitmq::Setup::default() });
+    let node = rabbitmq::Node::start_with(rabbitmq::Setup { vhosts: 6, ..rabbitmq::Setup::default() });
     println!("{:<44} {:>10} {:>10} {:>10}", "", "median", "lower", "upper");
     if is_wanted("transport") {
         transport::run(&node.url("t0"));
@@ -33,6 +35,9 @@ fn main() {
     }
     if is_wanted("queue") {
         queue(&node.url("t3"));
+    }
+    if is_wanted("waiting") {
+        waiting::run(&node.url("t5"));
     }
     if is_wanted("idle") {
         idle(&node.url("t4"));

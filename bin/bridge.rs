@@ -37,14 +37,21 @@ async fn run(cli: BridgeCli) -> Result<u8, String> {
         }
     };
     let launcher = worker::Launcher::new(broker.clone());
-    let boss = match stop.run_until_cancelled(Boss::connect(broker, cli.boss())).await {
+    let connect = async {
+        match &pool {
+            None => Boss::connect_keeping(broker, cli.boss(), bridge.keep()).await,
+            // Nothing waits at a broker that ends with this process.
+            Some(_) => Boss::connect(broker, cli.boss()).await,
+        }
+    };
+    let boss = match stop.run_until_cancelled(connect).await {
         Some(boss) => boss.map_err(|error: Error| error.to_string())?,
         None => return Ok(exit::INTERRUPTED),
     };
-    bridge.serve(boss, launcher, stop).await;
+    let served = bridge.serve(boss, launcher, stop).await;
     drained.cancel();
     if let Some(pool) = pool {
         let _ = pool.await;
     }
-    Ok(exit::OK)
+    served.map(|()| exit::OK)
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -10,17 +11,18 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::keep::{HeldParts, Keep, PARTS_HELD_FOR, Queues, Receipt, Unclaimed, Unsettled};
 use super::race::race;
 use super::{Answered, Caller, Shared, Word, presence};
 use crate::broker::{
-    Broker, Confirm, Connection, Consume, Consumer, Delivery, Error, Message, Published, Queue, Route,
+    Broker, Confirm, Connection, Consume, Consumer, Delivery, Error, Message, Published, Queue, Route, Settle,
 };
-use crate::task::{Blob, Kind, TaskError, TaskId, Times, ambient, monotonic_ns};
+use crate::task::{Blob, Kind, Outcome, TaskError, TaskId, Times, ambient, monotonic_ns};
 use crate::transport::backoff::Backoff;
 use crate::transport::collect::Collector;
-use crate::transport::outgoing::{self, Batch, Outgoing};
+use crate::transport::outgoing::{self, Batch, Names, Outgoing};
 use crate::transport::{self, names};
-use crate::wire::{self, Cancelled, Command, Control, OutcomeHead, PullRequest};
+use crate::wire::{self, Cancelled, Command, Control, OutcomeHead, Part, PullRequest};
 
 /// Outcome messages taken ahead of their ack.
 const PREFETCH: u16 = 64;
@@ -46,7 +48,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// A connection with this boss's queues on it.
 ///
 /// The queues are exclusive: when the connection dies they are gone, and workers that meet one of its tasks see at once
-/// that nobody waits for it. What is unanswered is published again on the next link, with the names of that.
+/// that nobody waits for it. What is unanswered is published again on the next link, with the names of that. The queues of kept
+/// tasks are not: see [`super::keep`].
 pub(super) struct Link {
     /// Among those that this boss has opened, or tried to.
     number: u64,
@@ -55,6 +58,7 @@ pub(super) struct Link {
     outcomes: Consumer,
     pulls: Consumer,
     heard: Consumer,
+    kept: Option<Queues>,
 }
 
 /// What the callers of a boss want of its link; it outlives the links.
@@ -78,7 +82,11 @@ impl Link {
         let outcomes = connection.consume(&results, Consume { prefetch: PREFETCH, no_ack: false }).await?;
         let pulls = connection.consume(&pull, Consume { prefetch: 0, no_ack: true }).await?;
         let heard = presence::open(&*connection, &name).await?;
-        Ok(Link { number, name, connection, outcomes, pulls, heard })
+        let kept = match &shared.keep {
+            Some(keep) => Some(Queues::open(&*connection, keep, shared.options.quorum).await?),
+            None => None,
+        };
+        Ok(Link { number, name, connection, outcomes, pulls, heard, kept })
     }
 
     /// Works until the connection, or one of its consumers, ends.
@@ -91,6 +99,7 @@ impl Link {
             pin!(take_outcomes(shared, &mut self.outcomes)),
             pin!(serve_pulls(&self.connection, shared, &mut self.pulls)),
             pin!(presence::listen(shared, &mut self.heard)),
+            pin!(attend_kept(&self.connection, shared, self.kept.as_mut())),
         ])
         .await;
         tasks.close();
@@ -99,12 +108,19 @@ impl Link {
 
     /// Deletes the queues of this boss and tells the workers to forget it: in this order, because a worker asks the broker
     /// whether it is true.
-    async fn goodbye(&self) -> Result<(), Error> {
-        let reply_to = names::results_queue(&self.name);
-        self.connection.delete_queue(&reply_to).await?;
+    async fn goodbye(&self, shared: &Shared) -> Result<(), Error> {
+        let mut gone = vec![names::results_queue(&self.name)];
+        self.connection.delete_queue(&names::results_queue(&self.name)).await?;
         self.connection.delete_queue(&names::pull_queue(&self.name)).await?;
-        let control = Control { command: Command::BossGone { reply_to } };
-        let message = Message { head: wire::encode(&control).into(), ..Message::default() };
+        if let Some(keep) = shared.keep.as_ref().filter(|_| shared.lets_go.load(Relaxed)) {
+            keep.let_go(&*self.connection).await?;
+            gone.push(names::results_queue(keep.name()));
+        }
+        let mut head = Vec::new();
+        for reply_to in gone {
+            wire::encode_into(&Control { command: Command::BossGone { reply_to } }, &mut head);
+        }
+        let message = Message { head: head.into(), ..Message::default() };
         self.connection.publish(&Route::exchange(names::CONTROL, ""), message).await?.0.await?;
         Ok(())
     }
@@ -142,6 +158,7 @@ pub(super) async fn supervise(
                 tracing::error!(%error, "giving up on the broker");
                 // Closed first: what is submitted from now on fails at once, what came before is in `pending`.
                 inputs.queue.close();
+                let _ = shared.refusal.set(error.to_string());
                 shared.ended.cancel();
                 let abandoned = shared.pending().ids();
                 abandoned.into_iter().for_each(|task| {
@@ -152,7 +169,7 @@ pub(super) async fn supervise(
         }
     }
     let goodbye = async {
-        if let Err(error) = link.goodbye().await {
+        if let Err(error) = link.goodbye(&shared).await {
             tracing::debug!(%error, "could not clean up; the queues go with the connection");
         }
         link.connection.close().await;
@@ -281,7 +298,9 @@ impl Publisher<'_> {
             self.declare(&kind).await?;
             self.declared.insert(kind);
         }
-        if let Some(confirm) = outgoing::publish(&**self.connection, batch, self.name).await? {
+        let kept = self.shared.keep.as_ref().filter(|_| first.kept);
+        let names = Names { boss: kept.map_or(self.name, Keep::name), ear: self.name };
+        if let Some(confirm) = outgoing::publish(&**self.connection, batch, names).await? {
             self.watch(confirm, batch.tasks());
         }
         Ok(())
@@ -381,7 +400,10 @@ async fn take_outcomes(shared: &Shared, outcomes: &mut Consumer) -> Error {
     let mut collector = Collector::default();
     while let Some(Delivery { message, settle, .. }) = outcomes.next().await {
         match collector.accept(message, |task| shared.pending().answer_bytes(task)) {
-            Ok(whole) => whole.into_iter().for_each(|(head, payload)| take_outcome(shared, head, payload)),
+            Ok(whole) => whole.into_iter().for_each(|(head, payload)| {
+                // What nobody waits for is dropped.
+                drop(take_outcome(shared, head, payload, Receipt::default()));
+            }),
             Err(error) => tracing::error!(%error, "dropped a message from the results queue"),
         }
         collector.keep_only(|task| shared.pending().answer_bytes(task).is_some());
@@ -390,7 +412,82 @@ async fn take_outcomes(shared: &Shared, outcomes: &mut Consumer) -> Error {
     Error::Lost("the results queue ended".into())
 }
 
-fn take_outcome(shared: &Shared, head: OutcomeHead, payload: Result<bytes::Bytes, wire::Error>) {
+/// Takes outcomes of kept tasks, and serves their parts, until the connection ends; for ever where none are kept.
+async fn attend_kept(connection: &Arc<dyn Connection>, shared: &Arc<Shared>, kept: Option<&mut Queues>) -> Error {
+    let (Some(queues), Some(keep)) = (kept, &shared.keep) else { return std::future::pending().await };
+    let Queues { outcomes, pulls, waited } = queues;
+    race([pin!(take_kept(shared, keep, outcomes, *waited)), pin!(serve_pulls(connection, shared, pulls))]).await
+}
+
+async fn take_kept(shared: &Shared, keep: &Keep, outcomes: &mut Consumer, mut waited: u64) -> Error {
+    let mut collector = Collector::default();
+    let mut held = HeldParts::default();
+    let longest = |task| shared.pending().answer_bytes(task).or_else(|| keep.answer_bytes(task));
+    if waited == 0 {
+        keep.give(Unclaimed::CaughtUp).await;
+    }
+    loop {
+        let next = tokio::time::timeout(PARTS_HELD_FOR, outcomes.next()).await;
+        held.let_go_of_old();
+        let Ok(next) = next else { continue };
+        let Some(Delivery { message, settle, .. }) = next else {
+            return Error::Lost("the results queue of kept tasks ended".into());
+        };
+        let part = wire::is::<Part>(&message.head).then(|| message.head.clone());
+        let whole = collector.accept(message, longest).unwrap_or_else(|error| {
+            tracing::error!(%error, "dropped a message from the results queue of kept tasks");
+            Vec::new()
+        });
+        if let Some(part) = part {
+            held.add(&part, settle, &collector);
+        } else {
+            let mut settles = held.left(&collector);
+            settles.push(settle);
+            let message = Unsettled::new(settles, whole.len());
+            for (head, payload) in whole {
+                take_kept_outcome(shared, keep, head, payload, &message).await;
+            }
+        }
+        collector.keep_only(|task| longest(task).is_some());
+        held.left(&collector).into_iter().for_each(Settle::ack);
+        if waited == 1 {
+            keep.give(Unclaimed::CaughtUp).await;
+        }
+        waited = waited.saturating_sub(1);
+    }
+}
+
+/// To the caller of the task; to whoever keeps it, if it is of an earlier boss.
+async fn take_kept_outcome(
+    shared: &Shared,
+    keep: &Keep,
+    head: OutcomeHead,
+    payload: Result<bytes::Bytes, wire::Error>,
+    message: &Arc<Unsettled>,
+) {
+    let task = head.id;
+    let is_pending = shared.pending().get(task).is_some();
+    let is_wanted = is_pending || keep.answer_bytes(task).is_some();
+    // Of an earlier boss's tasks nobody knows how often they were published.
+    let has_copies = !is_pending || shared.pending().has_copies(task);
+    let receipt = Receipt::new(message, has_copies.then(|| (task, shared.words.clone())));
+    if !is_wanted {
+        return receipt.not_written();
+    }
+    if let Some((answered, receipt)) = take_outcome(shared, head, payload, receipt) {
+        let Answered { result, worker, compute_seconds, times, .. } = answered;
+        let outcome = Outcome { task, result, worker, compute_seconds, times };
+        keep.give(Unclaimed::Outcome(Box::new(outcome), receipt)).await;
+    }
+}
+
+/// Gives an outcome to the caller of its task; it comes back if there is none.
+fn take_outcome(
+    shared: &Shared,
+    head: OutcomeHead,
+    payload: Result<bytes::Bytes, wire::Error>,
+    receipt: Receipt,
+) -> Option<(Answered, Receipt)> {
     // The worker may have heard of it before this boss did; whoever asked for it waits for an answer.
     let cancelled = head.error == Some(TaskError::Cancelled);
     let result = match (head.error, payload) {
@@ -399,14 +496,17 @@ fn take_outcome(shared: &Shared, head: OutcomeHead, payload: Result<bytes::Bytes
         (None, Err(error)) => Err(TaskError::Invalid(format!("the answer was damaged on its way: {error}"))),
     };
     let compute_seconds = Duration::from_nanos(head.compute_ns).as_secs_f64();
-    let Some(caller) = shared.take(head.id) else { return };
+    let answered =
+        Answered { result, worker: Some(head.worker), compute_seconds, ..Answered::failed(TaskError::Shutdown) };
+    let Some(caller) = shared.take(head.id) else { return Some((answered, receipt)) };
     let Caller { submitted_ns, confirmed_ns, .. } = caller;
     let answered_ns = monotonic_ns();
     let times = head.times.map(|worker| Times { submitted_ns, confirmed_ns, worker, answered_ns });
-    caller.answer(Answered { result, worker: Some(head.worker), compute_seconds, times });
+    caller.answer(Answered { times, receipt, ..answered });
     if cancelled {
         shared.say(Word::Cancelled(head.id));
     }
+    None
 }
 
 async fn serve_pulls(connection: &Arc<dyn Connection>, shared: &Arc<Shared>, pulls: &mut Consumer) -> Error {

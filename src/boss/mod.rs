@@ -4,9 +4,11 @@
 //!
 //! Invariants: a task is in [`pending`] before it is published and leaves it with its first outcome, so the caller gets
 //! exactly one; the bytes of all pending tasks and their announced answers stay below the window; after a lost connection
-//! everything unanswered is published again; a task that ends before its time is called off at the workers.
+//! everything unanswered is published again; a task that ends before its time is called off at the workers. The answers of kept
+//! tasks ([`Keep`]) outlive the boss.
 
 pub mod dead;
+mod keep;
 mod link;
 mod pending;
 mod presence;
@@ -14,14 +16,15 @@ mod race;
 mod ticket;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::broker::{Broker, Connection, Error, QueueStatus};
+use crate::broker::{Broker, Connection, Error, Message, QueueStatus, Route};
 use crate::directory::{Directory, Node};
 pub use crate::task::Priority;
 use crate::task::{
@@ -30,6 +33,7 @@ use crate::task::{
 use crate::transport::names;
 use crate::transport::outgoing::Outgoing;
 use crate::wire::TaskHead;
+pub use keep::{Keep, KeptName, Receipt, Unclaimed};
 use pending::Pending;
 pub use ticket::{Handle, RawTicket, Ticket};
 
@@ -87,12 +91,13 @@ struct Answered {
     worker: Option<WorkerRef>,
     compute_seconds: f64,
     times: Option<Times>,
+    receipt: Receipt,
 }
 
 impl Answered {
     /// Without an answer, and not by a worker.
     fn failed(error: TaskError) -> Self {
-        Answered { result: Err(error), worker: None, compute_seconds: 0.0, times: None }
+        Answered { result: Err(error), worker: None, compute_seconds: 0.0, times: None, receipt: Receipt::default() }
     }
 }
 
@@ -107,13 +112,18 @@ struct Caller {
 impl Caller {
     fn answer(self, answered: Answered) {
         // A dropped ticket wants no answer.
-        let _ = self.reply.send(answered);
+        if let Err(unwanted) = self.reply.send(answered) {
+            unwanted.receipt.not_written();
+        }
     }
 }
 
 struct Shared {
     id: String,
     options: Options,
+    keep: Option<Keep>,
+    /// Nobody will come for the answers of kept tasks.
+    lets_go: AtomicBool,
     window: Arc<Semaphore>,
     pending: Mutex<Pending<Caller>>,
     directory: Mutex<Directory>,
@@ -130,6 +140,8 @@ struct Shared {
     connection: watch::Sender<Option<Arc<dyn Connection>>>,
     /// The broker was given up for good.
     ended: CancellationToken,
+    /// Why. Set before.
+    refusal: OnceLock<String>,
 }
 
 /// Something to say on an exchange when there is a connection.
@@ -213,12 +225,26 @@ impl Boss {
     /// # Errors
     /// The first connection's error.
     pub async fn connect(broker: Arc<dyn Broker>, options: Options) -> Result<Self, Error> {
+        Self::open(broker, options, None).await
+    }
+
+    /// As [`Boss::connect`], for one that keeps tasks. There must be one at a time of a name.
+    ///
+    /// # Errors
+    /// The first connection's error.
+    pub async fn connect_keeping(broker: Arc<dyn Broker>, options: Options, keep: Keep) -> Result<Self, Error> {
+        Self::open(broker, options, Some(keep)).await
+    }
+
+    async fn open(broker: Arc<dyn Broker>, options: Options, keep: Option<Keep>) -> Result<Self, Error> {
         let (submitted, queue) = mpsc::unbounded_channel();
         let (words, unsaid) = mpsc::unbounded_channel();
         let units = usize::try_from(options.window_bytes / UNIT).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
             id: names::process_id(),
             options,
+            keep,
+            lets_go: AtomicBool::new(false),
             window: Arc::new(Semaphore::new(units.clamp(1, u32::MAX as usize))),
             pending: Mutex::default(),
             directory: Mutex::default(),
@@ -229,6 +255,7 @@ impl Boss {
             seen: Mutex::default(),
             connection: watch::Sender::new(None),
             ended: CancellationToken::new(),
+            refusal: OnceLock::new(),
         });
         let first = link::Link::open(&*broker, &shared, 1).await?;
         let closing = CancellationToken::new();
@@ -296,6 +323,17 @@ impl Boss {
         self.shared.directory().nodes(ambient::now())
     }
 
+    /// Why the broker was given up, if it was: it refuses this boss, and to connect again would not help. Whatever was
+    /// unanswered has ended with [`TaskError::Refused`].
+    pub fn refusal(&self) -> Option<&str> {
+        self.shared.refusal.get().map(String::as_str)
+    }
+
+    /// Resolves when there is a [`Boss::refusal`].
+    pub async fn refused(&self) {
+        self.shared.ended.cancelled().await;
+    }
+
     /// Whether there is a connection to the broker now.
     pub fn is_connected(&self) -> bool {
         self.shared.connection.borrow().is_some()
@@ -339,8 +377,34 @@ impl Boss {
         connection.blocked().borrow().clone()
     }
 
+    /// As [`Boss::blocked`], but asks, for at most `patience`: RabbitMQ tells of an alarm only who publishes.
+    pub async fn ask_blocked(&self, patience: Duration) -> Option<String> {
+        let connection = self.shared.connection.borrow().clone()?;
+        let mut blocked = connection.blocked();
+        let asked = async {
+            // The message that meets an alarm is still taken, and the next one is not.
+            for _ in 0..2 {
+                // No queue is bound with an empty key: it reaches nobody.
+                let confirm = connection.publish(&Route::exchange(names::WORK, ""), Message::default()).await?;
+                confirm.0.await?;
+            }
+            Ok::<(), Error>(())
+        };
+        tokio::select! {
+            biased;
+            _ = blocked.wait_for(Option::is_some) => {}
+            _ = tokio::time::timeout(patience, asked) => {}
+        }
+        self.blocked()
+    }
+
+    /// Nobody will come for the answers of kept tasks: [`Boss::close`] deletes their queues, too.
+    pub fn let_go_of_kept(&self) {
+        self.shared.lets_go.store(true, Ordering::Relaxed);
+    }
+
     /// Ends everything unanswered with [`TaskError::Shutdown`], tells the workers, deletes this boss's queues. What is
-    /// submitted from now on ends so, too.
+    /// submitted from now on ends so, too. Kept tasks go on at the workers, and their answers wait for the next boss.
     pub async fn close(&self) {
         self.closing.cancel();
         self.abandon_all();
@@ -398,6 +462,17 @@ impl Room<'_> {
     /// with. The id names this task and no other; that of a task without an outcome, submitted anew by another boss after
     /// the first is gone, is right.
     pub fn submit_encoded(self, id: TaskId, kind: &Kind, encoded: Encoded, how: Submit) -> RawTicket {
+        self.submit_as(id, kind, encoded, how, None)
+    }
+
+    /// As [`Room::submit_encoded`], a task whose answer waits for the next boss of the same [`Keep`] if this one ends before it
+    /// comes. `again`: an earlier one may have submitted it.
+    pub fn submit_kept(self, id: TaskId, kind: &Kind, encoded: Encoded, how: Submit, again: bool) -> RawTicket {
+        let keeps = self.boss.shared.keep.is_some();
+        self.submit_as(id, kind, encoded, how, keeps.then_some(again))
+    }
+
+    fn submit_as(self, id: TaskId, kind: &Kind, encoded: Encoded, how: Submit, kept: Option<bool>) -> RawTicket {
         let shared = &self.boss.shared;
         let wall = how
             .deadline
@@ -418,12 +493,18 @@ impl Room<'_> {
             params: encoded.blob.params,
         };
         let (payload, priority) = (encoded.blob.payload, how.priority.level());
-        let outgoing = Outgoing { head, payload, shared: encoded.shared, priority };
+        let outgoing = Outgoing { head, payload, shared: encoded.shared, priority, kept: kept.is_some() };
         let (reply, answered) = oneshot::channel();
         let deadline = how.deadline.and_then(|in_time| ambient::now().checked_add(in_time));
         if let Some(room) = self.permit {
             let caller = Caller { reply, submitted_ns: monotonic_ns(), confirmed_ns: None, _room: room };
-            shared.pending().insert(Arc::new(outgoing), encoded.answer_bytes, deadline, caller);
+            {
+                let mut pending = shared.pending();
+                pending.insert(Arc::new(outgoing), encoded.answer_bytes, deadline, caller);
+                if kept == Some(true) {
+                    pending.came_before(id);
+                }
+            }
             if deadline.is_some() {
                 shared.deadline_added.notify_one();
             }

@@ -28,6 +28,8 @@ struct Entry<C> {
     place: u64,
     /// The link it was last published on; 0 for none.
     link: u64,
+    /// How often it was published, as far as it may still be with the broker.
+    copies: u32,
     /// What is done of it, in thousandths, as its worker says.
     permille: u16,
 }
@@ -46,7 +48,20 @@ impl<C> Pending<C> {
         self.next_place += 1;
         self.order.insert(place, id);
         self.deadlines.extend(deadline.map(|at| (at, id)));
-        self.tasks.insert(id, Entry { outgoing: task, answer_bytes, deadline, caller, place, link: 0, permille: 0 });
+        let entry = Entry { outgoing: task, answer_bytes, deadline, caller, place, link: 0, copies: 0, permille: 0 };
+        self.tasks.insert(id, entry);
+    }
+
+    /// An earlier boss has published it.
+    pub(super) fn came_before(&mut self, id: TaskId) {
+        if let Some(entry) = self.tasks.get_mut(&id) {
+            entry.copies += 1;
+        }
+    }
+
+    /// Whether there may be more than one copy of it in the pool.
+    pub(super) fn has_copies(&self, id: TaskId) -> bool {
+        self.tasks.get(&id).is_some_and(|entry| entry.copies > 1)
     }
 
     /// Takes a task out with its first outcome; `None` for every later one.
@@ -67,6 +82,7 @@ impl<C> Pending<C> {
             return None;
         }
         entry.link = link;
+        entry.copies = entry.copies.saturating_add(1);
         self.permille -= u64::from(std::mem::take(&mut entry.permille));
         Some(entry.outgoing.clone())
     }
@@ -126,6 +142,7 @@ impl<C> Pending<C> {
         for id in ids {
             if let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.link == link) {
                 entry.link = 0;
+                entry.copies = entry.copies.saturating_sub(1);
             }
         }
     }
@@ -169,7 +186,7 @@ mod tests {
             progress_to: None,
             params: vec![],
         };
-        Arc::new(Outgoing { head, payload: vec![], shared: false, priority: 3 })
+        Arc::new(Outgoing { head, payload: vec![], shared: false, priority: 3, kept: false })
     }
 
     #[test]
@@ -190,6 +207,24 @@ mod tests {
         assert!(pending.claim(TaskId(1), 2).is_some(), "again after a lost connection");
         pending.take(TaskId(1));
         assert!(pending.claim(TaskId(1), 3).is_none());
+    }
+
+    #[test]
+    fn what_was_published_again_has_copies_and_what_the_broker_did_not_take_has_none() {
+        let mut pending = Pending::default();
+        for id in [1, 2, 3] {
+            pending.insert(task(id), 8, None, ());
+        }
+        pending.came_before(TaskId(2));
+        for id in [1, 2, 3] {
+            pending.claim(TaskId(id), 1);
+        }
+        let copied = |pending: &Pending<()>| [1, 2, 3].map(|id| pending.has_copies(TaskId(id)));
+        assert_eq!(copied(&pending), [false, true, false]);
+        pending.unclaim(&[TaskId(3)], 1);
+        pending.claim(TaskId(1), 2);
+        pending.claim(TaskId(3), 1);
+        assert_eq!(copied(&pending), [true, true, false]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 
-use super::{Answered, Shared};
+use super::{Answered, Receipt, Shared};
 use crate::task::{Blob, Outcome, Task, TaskError, TaskId};
 
 /// A task on its way. Dropped, its outcome is not wanted, but the task goes on; [`Ticket::cancel`] stops it.
@@ -67,9 +67,16 @@ impl RawTicket {
 
     /// Waits for the one outcome; the answer as the worker sent it, to be read with [`Task::decode_answer`].
     pub async fn outcome(self) -> Outcome<Blob> {
+        let (outcome, receipt) = self.received().await;
+        receipt.not_written();
+        outcome
+    }
+
+    /// As [`RawTicket::outcome`], of a kept task: the broker has the outcome until the receipt says that it is written.
+    pub async fn received(self) -> (Outcome<Blob>, Receipt) {
         let answered = self.answered.await.unwrap_or_else(|_| Answered::failed(TaskError::Shutdown));
-        let Answered { result, worker, compute_seconds, times } = answered;
-        Outcome { task: self.handle.id, result, worker, compute_seconds, times }
+        let Answered { result, worker, compute_seconds, times, receipt } = answered;
+        (Outcome { task: self.handle.id, result, worker, compute_seconds, times }, receipt)
     }
 }
 

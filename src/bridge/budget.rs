@@ -51,9 +51,14 @@ impl Budget {
 
     /// Bytes for somebody who can be told to come again.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation, Refused> {
-        let reservation = Reservation { shared: self.shared.clone(), bytes: AtomicU64::new(0) };
+        let reservation = self.nothing();
         reservation.grow_to(bytes)?;
         Ok(reservation)
+    }
+
+    /// A reservation of nothing.
+    fn nothing(&self) -> Reservation {
+        Reservation { shared: self.shared.clone(), bytes: AtomicU64::new(0) }
     }
 
     /// Waits for bytes for work in the background, which leaves a quarter to the others. What is larger than that has to

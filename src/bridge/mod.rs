@@ -31,11 +31,12 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::boss::Boss;
+use crate::boss::{Boss, Keep, KeptName, Unclaimed};
 use crate::worker::{Launcher, Memory};
 use app::App;
 use budget::Budget;
@@ -97,6 +98,8 @@ pub struct Bridge {
     options: Options,
     spool: Spool,
     found: Vec<Found>,
+    keep: Keep,
+    unclaimed: mpsc::Receiver<Unclaimed>,
 }
 
 impl Bridge {
@@ -113,6 +116,8 @@ impl Bridge {
             _ => format!("can't listen on {listen:?}: {error}; write --listen HOST:PORT"),
         };
         let (spool, found) = Spool::open(&options.spool, options.spool_bytes).map_err(|error| error.to_string())?;
+        let name = spool.owner(KeptName::read, KeptName::fresh(), KeptName::as_str);
+        let (keep, unclaimed) = Keep::new(name.map_err(|error| error.to_string())?, spool.awaits());
         server::raise_descriptor_limit(options.connections_max);
         let listener = TcpListener::bind(listen).await.map_err(in_use)?;
         let address = listener.local_addr().map_err(in_use)?;
@@ -122,7 +127,12 @@ impl Bridge {
                  --insecure"
             ));
         }
-        Ok(Bridge { listener, address, tls, options, spool, found })
+        Ok(Bridge { listener, address, tls, options, spool, found, keep, unclaimed })
+    }
+
+    /// For its boss ([`Boss::connect_keeping`]): answers to detached tasks wait at the broker while there is no bridge.
+    pub fn keep(&self) -> Keep {
+        self.keep.clone()
     }
 
     /// Where it listens.
@@ -132,10 +142,22 @@ impl Bridge {
 
     /// Answers until `stop`, then ends in good order: tasks that somebody waits for go on after the next start, leases are
     /// handed back. `launcher` is of the boss's broker; workers outside compute through it.
-    pub async fn serve(self, boss: Boss, launcher: Launcher, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// Why the broker was given up. Detached tasks go on after the next start.
+    pub async fn serve(self, boss: Boss, launcher: Launcher, stop: CancellationToken) -> Result<(), String> {
         tracing::info!(url = self.url(), spool = %self.options.spool.display(), "listening; the calls are described at /docs");
-        let Bridge { listener, tls, options, spool, found, .. } = self;
+        let Bridge { listener, tls, options, spool, found, keep, unclaimed, .. } = self;
+        // The boss has it. If it has not, there is nothing to wait for.
+        drop(keep);
         let boss = Arc::new(boss);
+        // The end of the broker is that of the bridge, and not the other way round.
+        let stop = stop.child_token();
+        let (asked, stopped) = (boss.clone(), stop.clone());
+        let watched = AbortOnDropHandle::new(tokio::spawn(async move {
+            asked.refused().await;
+            stopped.cancel();
+        }));
         let bounds = Bounds {
             connections_max: options.connections_max,
             patience: options.patience,
@@ -155,7 +177,11 @@ impl Bridge {
         let (ttl, stopped) = (options.result_ttl, stop.clone());
         let renders = Arc::new(Renders::new(boss.clone(), budget.clone(), metrics.clone(), ttl, stopped));
         tasks.recover(found);
-        let background = [tokio::spawn(tasks.clone().dispatch()), tokio::spawn(tasks.clone().sweep())];
+        let background = [
+            tokio::spawn(tasks.clone().claim_all(unclaimed)),
+            tokio::spawn(tasks.clone().dispatch()),
+            tokio::spawn(tasks.clone().sweep()),
+        ];
         let background = background.map(AbortOnDropHandle::new);
         let (ending, pictures) = (tasks.clone(), renders.clone());
         let leases = Leases::new(launcher, kinds::offers(), leased);
@@ -180,7 +206,17 @@ impl Bridge {
         }
         // While there is a boss to say to the workers that their tiles are called off.
         pictures.settled().await;
+        if !ending.await_answers() {
+            boss.let_go_of_kept();
+        }
+        drop(watched);
         boss.close().await;
         ending.settled().await;
+        match boss.refusal() {
+            None => Ok(()),
+            Some(reason) => {
+                Err(format!("gave up on the broker: {reason}; tasks that are not answered wait in the spool"))
+            }
+        }
     }
 }

@@ -49,6 +49,9 @@ pub(super) fn check_queue(queue: &Queue) -> Result<(), Error> {
     if queue.name.is_empty() || queue.name.len() > SHORT_STRING_BYTES {
         return refuse("a queue name has 1 to 255 bytes");
     }
+    if queue.dead_letter.iter().any(|to| to.exchange.len().max(to.key.len()) > SHORT_STRING_BYTES) {
+        return refuse("its dead letters go to a name of more than 255 bytes");
+    }
     if queue.quorum && (queue.exclusive || queue.max_priority.is_some()) {
         return refuse("a quorum queue can be neither exclusive nor have priorities; declare a classic one");
     }

@@ -101,8 +101,14 @@ pub struct Queue {
     pub expires: Option<Duration>,
     /// Messages of higher priority are delivered first, up to this priority.
     pub max_priority: Option<u8>,
-    /// Where rejected and expired messages go, by queue name.
-    pub dead_letter_queue: Option<String>,
+    /// How long a message may be in it without an ack. After that it is dead-lettered: at once if it is ready, and when it is
+    /// requeued if it is not.
+    pub message_ttl: Option<Duration>,
+    /// Where rejected and expired messages go. The broker asks for no confirm: one that no queue takes there is lost.
+    pub dead_letter: Option<Route>,
+    /// Of several consumers the oldest gets everything, and the next only once that one has ended: messages keep their order,
+    /// also while the broker has not noticed that a consumer is dead (`x-single-active-consumer`).
+    pub single_active: bool,
 }
 
 /// What a broker says of a queue.

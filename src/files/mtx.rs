@@ -53,7 +53,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Matrix, String> {
 
 fn header(line: &str) -> Result<Symmetry, String> {
     let lower = line.to_ascii_lowercase();
-    let words: Vec<&str> = lower.split_whitespace().collect();
+    // One too many is enough to know: a line may be as long as the file.
+    let words: Vec<&str> = lower.split_whitespace().take(6).collect();
     let [magic, object, format, field, symmetry] = words[..] else {
         return Err(format!("line 1: {} is not \"%%MatrixMarket matrix array real general\"", shown(line)));
     };
@@ -86,7 +87,7 @@ fn shown(word: &str) -> String {
 }
 
 fn shape(line: &str) -> Result<(usize, usize), String> {
-    let words: Vec<&str> = line.split_whitespace().collect();
+    let words: Vec<&str> = line.split_whitespace().take(3).collect();
     match words[..] {
         [rows, cols] => match (rows.parse(), cols.parse()) {
             (Ok(rows), Ok(cols)) => Ok((rows, cols)),

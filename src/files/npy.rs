@@ -16,6 +16,9 @@ use crate::tasks::solve::{Matrix, Order};
 const MAX_HEADER: usize = 4096;
 /// A plain header nests one tuple in one dictionary.
 const MAX_NESTING: usize = 8;
+/// A plain header has up to 95 characters that are no spaces, and any number of those: it is padded with them. Each of the
+/// others may cost the parser 500 bytes.
+const MAX_CHARACTERS: usize = 128;
 
 /// What the header of a file says, found to be true of its length.
 pub(crate) struct Head {
@@ -43,7 +46,7 @@ pub(crate) fn parse(bytes: Bytes) -> Result<Matrix, String> {
 pub(crate) fn head(bytes: &[u8]) -> Result<Head, String> {
     let start = data_start(bytes)?;
     let header = Header::from_reader(&mut &bytes[..start])
-        .map_err(|error| format!("its header is damaged ({error}); save it again with numpy.save"))?;
+        .map_err(|error| format!("its header is damaged ({}); save it again with numpy.save", first_words(&error)))?;
     let (rows, cols) = match header.shape[..] {
         [rows] => (rows, 1),
         [rows, cols] => (rows, cols),
@@ -133,14 +136,21 @@ fn data_start(bytes: &[u8]) -> Result<usize, String> {
     let start = prefix + len;
     let header = bytes.get(prefix..start).ok_or("ends within its header: it is truncated, save it again")?;
     let nesting = header.iter().filter(|byte| b"([{".contains(byte)).count();
-    if len > MAX_HEADER || nesting > MAX_NESTING {
+    let characters = header.iter().filter(|byte| !byte.is_ascii_whitespace()).count();
+    if len > MAX_HEADER || nesting > MAX_NESTING || characters > MAX_CHARACTERS {
         return Err(unsupported("structured"));
     }
     Ok(start)
 }
 
 fn unsupported(dtype: &str) -> String {
+    let dtype = dtype.escape_debug();
     format!("holds numbers of type {dtype}; real floats and integers are read: convert it with array.astype(float)")
+}
+
+/// An error without the header, which the parser draws below it.
+fn first_words(error: &impl ToString) -> String {
+    error.to_string().lines().next().unwrap_or_default().chars().take(150).collect()
 }
 
 fn element_bytes(dtype: &str) -> Result<usize, String> {
@@ -300,6 +310,15 @@ mod tests {
         assert!(refusal(&b"\x93NUMPY\x09\x00\x00\x00"[..]).contains("version 9.0"));
         assert!(refusal(of(&"[".repeat(60_000))).contains("structured"));
         assert!(refusal(of(&"(".repeat(100))).contains("structured"));
+        assert!(refusal(of(&"1,".repeat(1000))).contains("structured"), "a header of a page costs no megabytes");
+        assert!(refusal(of("'\\x1b[2J'")).contains("type \\u{1b}[2J;"), "{}", refusal(of("'\\x1b[2J'")));
+        let padded = with_header(
+            &format!("{{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }}{}", " ".repeat(4000)),
+            &[0; 8],
+        );
+        assert_eq!(parse(padded).unwrap(), Matrix::vector(vec![0.0]));
+        let reason = refusal(of("'a''b''c'"));
+        assert!(reason.contains("damaged") && !reason.contains('\n') && reason.len() < 250, "{reason}");
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl Collector {
         Ok(outcomes)
     }
 
+    /// Whether parts of this run of a task wait for the rest.
+    pub fn holds(&self, run: (TaskId, u64)) -> bool {
+        self.assemblies.contains_key(&run)
+    }
+
     /// Drops the parts of tasks that nobody waits for any more.
     pub fn keep_only(&mut self, is_waited_for: impl Fn(TaskId) -> bool) {
         self.assemblies.retain(|(id, _), _| is_waited_for(*id));

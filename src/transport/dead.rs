@@ -4,7 +4,7 @@
 //! Must not touch: heads and bodies. Invariants: the first reason is written once and stays; no header written here is
 //! longer than [`CHARS_MAX`] characters, whatever came from outside.
 
-use super::incoming;
+use super::{incoming, names};
 
 /// Why the last attempt failed, or why the message is a dead letter.
 pub const REASON: &str = "rabbitry-reason";
@@ -51,6 +51,11 @@ pub fn attempt_failed(headers: &mut Headers, reason: &str, worker: &str) {
     set(headers, WORKER, worker);
 }
 
+/// Whether an attempt has failed, by its headers.
+pub fn has_failed(headers: &Headers) -> bool {
+    get(headers, FIRST_REASON).is_some()
+}
+
 /// The message goes to the dead letters.
 pub fn put_aside(headers: &mut Headers, reason: &str, worker: &str, kind: &str, now_unix_ms: u64) {
     attempt_failed(headers, reason, worker);
@@ -67,8 +72,19 @@ pub fn keep_ours(headers: &mut Headers) {
 
 /// Forgets all that was said of earlier attempts, by us or by the broker.
 pub fn forget(headers: &mut Headers) {
-    let is_brokers = |name: &str| BROKERS.iter().any(|start| name.starts_with(start));
     headers.retain(|(name, _)| !OURS.contains(&name.as_str()) && !is_brokers(name));
+}
+
+/// Forgets what the broker says of a message that has only waited for its boss.
+pub fn forget_waits(headers: &mut Headers) {
+    let waited = |(name, value): &(String, String)| is_brokers(name) && value.starts_with(names::LATER);
+    if headers.iter().any(waited) {
+        headers.retain(|(name, _)| !is_brokers(name));
+    }
+}
+
+fn is_brokers(name: &str) -> bool {
+    BROKERS.iter().any(|start| name.starts_with(start))
 }
 
 /// Reads what was said.
@@ -79,13 +95,16 @@ pub fn read(headers: &Headers) -> Reasons {
         (first.clone(), last.or(first))
     };
     let since_unix_ms = text(SINCE).and_then(|text| text.parse().ok());
-    let came_from = |queue: String| Some(incoming::kind_of(&queue)).filter(|kind| *kind != queue).map(str::to_owned);
     let (first_queue, _) = brokers("queue");
-    let kind = text(KIND).or_else(|| first_queue.and_then(came_from));
+    let waited = first_queue.as_deref().and_then(|queue| queue.strip_prefix(names::LATER));
+    let came_from = |queue| Some(incoming::kind_of(queue)).filter(|kind| *kind != queue);
+    let kind = text(KIND).or_else(|| waited.or(first_queue.as_deref().and_then(came_from)).map(str::to_owned));
     match (since_unix_ms, brokers("reason")) {
         // No worker put it aside: what one may have said before is not the reason.
         (None, (Some(first), Some(last))) => {
             let said = |reason: String| format!("RabbitMQ dead-lettered it: {}", reason.replace('_', " "));
+            // To wait for its boss is no reason.
+            let first = if waited.is_some() { last.clone() } else { first };
             let first = text(FIRST_REASON).unwrap_or_else(|| said(first));
             Reasons { last: Some(said(last)), first: Some(first), worker: None, kind, since_unix_ms }
         }
@@ -164,6 +183,22 @@ mod tests {
             read(&headers(&[("x-first-death-queue", "rabbitry.dead"), ("x-first-death-reason", "expired")])).kind,
             None
         );
+    }
+
+    #[test]
+    fn a_wait_for_its_boss_is_no_death() {
+        let waited = [("x", "1"), ("x-first-death-queue", "rabbitry.later.solve"), ("x-first-death-reason", "expired")];
+        let mut said = headers(&waited);
+        forget_waits(&mut said);
+        assert_eq!(said, headers(&[("x", "1")]));
+        let mut other = headers(&[("x-first-death-queue", "a client's"), ("x-last-death-queue", "another")]);
+        let before = other.clone();
+        forget_waits(&mut other);
+        assert_eq!(other, before);
+        let given_up = [waited[1], waited[2], ("x-last-death-reason", "delivery_limit")];
+        let reasons = read(&headers(&given_up));
+        assert_eq!(reasons.first.as_deref(), Some("RabbitMQ dead-lettered it: delivery limit"));
+        assert_eq!((reasons.kind.as_deref(), reasons.last), (Some("solve"), reasons.first));
     }
 
     proptest! {

@@ -34,6 +34,9 @@ pub enum FetchError {
     /// Nobody waits for the task any more: drop it.
     #[error("the boss no longer waits for the task")]
     Gone,
+    /// The boss is away, and may come back to its queue: the task can wait without anything that others need.
+    #[error("the boss is away: nobody consumes from its queue")]
+    Away,
     /// The parts stopped coming: another worker may have more luck.
     #[error("no part came for {} s, asked {ASKED_AGAIN_MAX} times again", PATIENCE.as_secs() * u64::from(ASKED_AGAIN_MAX + 1))]
     Stalled,
@@ -43,6 +46,32 @@ pub enum FetchError {
     /// The connection.
     #[error(transparent)]
     Broker(#[from] Error),
+}
+
+/// What the broker says of a pull queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Served {
+    /// Somebody consumes from it; or it is gone, which the first request hears.
+    Yes,
+    /// The connection that owns it has locked it: it goes with that connection, and nobody is ever away.
+    Locked,
+    /// It is there, or the node that has it is not, and nobody consumes from it.
+    No,
+}
+
+/// Looks whether payloads can be asked for at a pull queue. A request to a boss that is away would wait there, and be served
+/// when nobody wants it any more.
+///
+/// # Errors
+/// The connection's; a queue of which the broker will not say is as good as locked.
+pub async fn served(connection: &dyn Connection, queue: &str) -> Result<Served, Error> {
+    match connection.queue_status(queue).await {
+        Ok(Some(status)) if status.consumers == 0 => Ok(Served::No),
+        Ok(_) => Ok(Served::Yes),
+        Err(Error::Down { .. }) => Ok(Served::No),
+        Err(error) if error.is_transient() => Err(error),
+        Err(_) => Ok(Served::Locked),
+    }
 }
 
 enum Reply {
@@ -115,6 +144,7 @@ impl Inbox {
                 }
                 Ok(Some(Reply::Gone)) => return Err(FetchError::Gone),
                 Ok(None) => return Err(Error::Lost("the inbox ended".into()).into()),
+                Err(_) if served(&*self.connection, queue).await? == Served::No => return Err(FetchError::Away),
                 Err(_) if silences == ASKED_AGAIN_MAX => return Err(FetchError::Stalled),
                 Err(_) => {
                     silences += 1;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::names;
+use super::{dead, names};
 use crate::broker::{Message, concat};
 use crate::task::{Format, TaskId};
 use crate::wire::{self, Error, TaskHead};
@@ -106,6 +106,15 @@ fn foreign_json(message: &Message, routing_key: &str, body: Bytes) -> Result<Job
 /// The kind that a message was published for: the routing key, or what follows `rabbitry.work.` of a queue's name.
 pub fn kind_of(routing_key: &str) -> &str {
     routing_key.strip_prefix(names::WORK).and_then(|key| key.strip_prefix('.')).unwrap_or(routing_key)
+}
+
+/// How often the task of a message has failed so far; 0 if it has several, which have never been put back.
+pub fn attempts(message: &Message) -> u32 {
+    // The head of a message that was never put back need not be read twice.
+    if !dead::has_failed(&message.headers) {
+        return 0;
+    }
+    wire::decode::<TaskHead>(&message.head).map_or(0, |head| head.attempt)
 }
 
 /// The same task alone in a message again, with another attempt: a batch that killed its worker comes back one by one, so

@@ -19,7 +19,9 @@ pub mod incoming;
 pub mod names;
 pub mod outgoing;
 
-use crate::broker::{Connection, Error, ExchangeKind, Queue};
+use std::time::Duration;
+
+use crate::broker::{Connection, Error, ExchangeKind, Queue, Route};
 use crate::task::Kind;
 use crate::wire::PART_BYTES;
 
@@ -44,13 +46,47 @@ pub async fn declare_shared(connection: &dyn Connection, kinds: &[Kind], quorum:
             name: name.clone(),
             quorum,
             max_priority: (!quorum).then_some(PRIORITY_MAX),
-            dead_letter_queue: Some(names::DEAD.into()),
+            dead_letter: Some(Route::queue(names::DEAD)),
             ..Queue::default()
         };
         connection.declare_queue(&queue).await?;
         connection.bind_queue(&name, names::WORK, kind.as_str()).await?;
     }
     Ok(())
+}
+
+/// A queue for tasks that wait is gone when nothing was put there for so long, and for what a task waits.
+const LATER_EXPIRES: Duration = Duration::from_secs(3600);
+
+/// Declares the queue from which tasks of a kind come back to their work queue after `wait`. Its name.
+///
+/// To be done whenever a task is put there, not once: a classic queue without a consumer goes when it was not declared for
+/// longer than [`LATER_EXPIRES`], and would take along what is in it. A quorum queue does not count declarations, so it stays.
+///
+/// # Errors
+/// The broker's. If the queue is there with other arguments, it is taken as it is: they are those of another version.
+pub async fn declare_later(
+    connection: &dyn Connection,
+    kind: &str,
+    quorum: bool,
+    wait: Duration,
+) -> Result<String, Error> {
+    let name = names::later_queue(kind);
+    let queue = Queue {
+        name: name.clone(),
+        quorum,
+        expires: (!quorum).then(|| LATER_EXPIRES.saturating_add(wait)),
+        message_ttl: Some(wait),
+        dead_letter: Some(Route::exchange(names::WORK, kind)),
+        ..Queue::default()
+    };
+    match connection.declare_queue(&queue).await {
+        Err(error @ Error::Operation { .. }) => {
+            tracing::warn!(%error, "tasks of a boss that is away wait there all the same")
+        }
+        declared => declared?,
+    }
+    Ok(name)
 }
 
 /// The length of every part of a payload but the last: no longer than what the broker takes in one piece.

@@ -6,6 +6,8 @@ use crate::task::ambient;
 pub const WORK: &str = "rabbitry.work";
 /// Queue of what could not be computed: malformed messages, and tasks that killed their worker too often.
 pub const DEAD: &str = "rabbitry.dead";
+/// What the names of queues begin with in which tasks wait.
+pub const LATER: &str = "rabbitry.later.";
 /// Fanout of heartbeats.
 pub const PRESENCE: &str = "rabbitry.presence";
 /// Fanout of control messages to all workers.
@@ -16,12 +18,17 @@ pub fn work_queue(kind: &str) -> String {
     format!("{WORK}.{kind}")
 }
 
-/// Where a boss reads its outcomes: exclusive, gone with its connection.
+/// Where large tasks of one kind wait whose boss is away.
+pub fn later_queue(kind: &str) -> String {
+    format!("{LATER}{kind}")
+}
+
+/// Where a boss reads its outcomes: exclusive, gone with its connection; for kept tasks durable, under a name that outlives it.
 pub fn results_queue(boss: &str) -> String {
     format!("rabbitry.results.{boss}")
 }
 
-/// Where a boss is asked for parts: exclusive, gone with its connection.
+/// Where a boss is asked for parts: as its results queue.
 pub fn pull_queue(boss: &str) -> String {
     format!("rabbitry.pull.{boss}")
 }

@@ -33,6 +33,8 @@ pub struct Outgoing {
     pub shared: bool,
     /// AMQP priority.
     pub priority: u8,
+    /// Its answer is read by the boss that comes after this one, too.
+    pub kept: bool,
 }
 
 /// Tasks that go as one message.
@@ -57,6 +59,7 @@ impl Batch {
         let heads = self.heads + task.head.params.len() + 200;
         if let Some(first) = self.tasks.first() {
             let alike = first.priority == task.priority
+                && first.kept == task.kept
                 && first.head.kind == task.head.kind
                 && first.head.format == Format::Binary
                 && task.head.format == Format::Binary;
@@ -85,18 +88,27 @@ impl Batch {
     }
 }
 
+/// The names in the queues that a task tells its worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    /// In those of answers and of requests for parts.
+    pub boss: &'a str,
+    /// In that of progress.
+    pub ear: &'a str,
+}
+
 /// Publishes a batch to its kind's work queue. The confirm says whether the broker has it, not whether it is computed.
 ///
 /// # Errors
 /// The broker's. An empty batch is none.
-pub async fn publish(connection: &dyn Connection, batch: &Batch, boss: &str) -> Result<Option<Confirm>, Error> {
+pub async fn publish(connection: &dyn Connection, batch: &Batch, names: Names<'_>) -> Result<Option<Confirm>, Error> {
     let Some(first) = batch.tasks.first() else { return Ok(None) };
     let route = Route::exchange(names::WORK, first.head.kind.as_str());
-    let message = pack(connection, batch, boss);
+    let message = pack(connection, batch, names);
     connection.publish(&route, message).await.map(Some)
 }
 
-fn pack(connection: &dyn Connection, batch: &Batch, boss: &str) -> Message {
+fn pack(connection: &dyn Connection, batch: &Batch, Names { boss, ear }: Names<'_>) -> Message {
     let mut message = Message { reply_to: Some(names::results_queue(boss)), ..Message::default() };
     let mut heads = Vec::with_capacity(batch.heads);
     let sent_unix_ms = unix_ms();
@@ -110,7 +122,7 @@ fn pack(connection: &dyn Connection, batch: &Batch, boss: &str) -> Message {
         } else {
             head.pull_from = Some(names::pull_queue(boss));
         }
-        head.progress_to = (head.flops >= PROGRESS_FLOPS).then(|| names::ear(names::PRESENCE, boss));
+        head.progress_to = (head.flops >= PROGRESS_FLOPS).then(|| names::ear(names::PRESENCE, ear));
         wire::encode_into(&head, &mut heads);
         message.priority = task.priority;
         message.content_type = Some(head.format.content_type().into());
@@ -194,7 +206,7 @@ mod tests {
             progress_to: None,
             params: vec![0; 20],
         };
-        Arc::new(Outgoing { head, payload: vec![], shared: false, priority: 3 })
+        Arc::new(Outgoing { head, payload: vec![], shared: false, priority: 3, kept: false })
     }
 
     #[test]
@@ -205,6 +217,14 @@ mod tests {
         assert!(batch.push(task(2_000_000, 700_000)).is_err());
         let mut batch = Batch::default();
         assert!(batch.push(task(200_000_000, 1 << 40)).is_ok(), "the first always fits");
+        assert!(batch.push(task(8, 8)).is_err());
+    }
+
+    #[test]
+    fn tasks_whose_answers_go_to_different_queues_share_no_message() {
+        let mut batch = Batch::default();
+        let kept = Arc::new(Outgoing { kept: true, ..(*task(8, 8)).clone() });
+        assert!(batch.push(kept.clone()).is_ok() && batch.push(kept).is_ok());
         assert!(batch.push(task(8, 8)).is_err());
     }
 

@@ -1,14 +1,17 @@
-//! The way of one delivery through a worker: unpack, count attempts, plan, reserve, fetch, compute, answer, ack.
+//! The way of one delivery through a worker: unpack, count attempts, plan, look, reserve, fetch, compute, answer, ack.
+
+mod away;
+mod handler;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::Worker;
+use self::handler::{finish, plan, run_one};
 use super::compute::catch;
 use super::presence;
 use super::running::Entered;
@@ -16,8 +19,7 @@ use super::session::Session;
 use super::shared::InUse;
 use crate::broker::{Delivery, Error, Message, Published, Route};
 use crate::task::{
-    Blob, ContentHash, HandBack, Handler, MAX_PARAMS, Plan, Prepared, Shared, TaskError, TaskId, Watch, WorkerTimes,
-    ambient, monotonic_ns, unix_ms,
+    ContentHash, Handler, Plan, Prepared, Shared, TaskError, TaskId, Watch, ambient, monotonic_ns, unix_ms,
 };
 use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
@@ -29,12 +31,20 @@ use crate::wire::{self, Command, Control, OutcomeHead, TaskHead};
 /// The consumer that a delivery came from. Once the broker has ended it, an ack may mean nothing any more: the broker may have
 /// given the message to somebody else, or to nobody.
 #[derive(Clone, Default)]
-pub(super) struct Source(CancellationToken);
+pub(super) struct Source {
+    ended: CancellationToken,
+    let_go: Arc<AtomicBool>,
+}
 
 impl Source {
     /// The broker has ended it.
     pub(super) fn end(&self) {
-        self.0.cancel();
+        self.ended.cancel();
+    }
+
+    /// Nobody sees any more whether the broker ends it.
+    pub(super) fn let_go(&self) {
+        self.let_go.store(true, Relaxed);
     }
 }
 
@@ -54,7 +64,8 @@ enum End {
 
 /// Brings one delivery to its end. Errors of the connection requeue it, if the broker has not done so already.
 pub(super) async fn process(session: Arc<Session>, delivery: Delivery, source: Source) {
-    let Delivery { message, routing_key, redelivered, settle } = delivery;
+    let Delivery { mut message, routing_key, redelivered, settle } = delivery;
+    dead::forget_waits(&mut message.headers);
     let received_ns = monotonic_ns();
     let way = Way { session: &session, source, message: &message, routing_key: &routing_key, received_ns };
     match way.go(redelivered).await {
@@ -85,7 +96,8 @@ pub(super) async fn process(session: Arc<Session>, delivery: Delivery, source: S
 
 /// Publishes a delivery anew that this worker does not begin: no attempt is counted.
 pub(super) async fn put_back(session: Arc<Session>, delivery: Delivery) {
-    let Delivery { message, routing_key, redelivered, settle } = delivery;
+    let Delivery { mut message, routing_key, redelivered, settle } = delivery;
+    dead::forget_waits(&mut message.headers);
     let (source, received_ns) = (Source::default(), monotonic_ns());
     let way = Way { session: &session, source, message: &message, routing_key: &routing_key, received_ns };
     // What was delivered before has an attempt to be counted, by whoever takes it next.
@@ -93,6 +105,15 @@ pub(super) async fn put_back(session: Arc<Session>, delivery: Delivery) {
         Ok(End::Ack) => settle.ack(),
         Ok(End::Retry) | Err(_) => settle.requeue(),
     }
+}
+
+/// A task that is to be computed with nothing beside it; `None` if its boss is away. It waits then, and ends nothing else.
+pub(super) async fn unless_away(session: Arc<Session>, delivery: Delivery, source: Source) -> Option<Delivery> {
+    if away::is_away(&session, &delivery.message).await || session.draining.is_cancelled() {
+        process(session, delivery, source).await;
+        return None;
+    }
+    Some(delivery)
 }
 
 /// A job that can run here.
@@ -129,6 +150,8 @@ enum Missing {
     Failed(TaskError),
     /// A payload did not come, for this reason.
     Stalled(String),
+    /// Nobody consumes from this pull queue.
+    Away(String),
     /// The process is going down.
     Ending,
     /// Their bosses have given them up, all of them.
@@ -156,15 +179,14 @@ enum Ran {
 enum Back {
     /// Nothing has failed.
     Uncounted,
+    /// Nothing has, but its boss is away: not at once.
+    Later,
     /// An attempt has, for this reason.
     Counted(String),
 }
 
 /// Why a message that was delivered before had no outcome.
 const LOST: &str = "a worker, or its connection, was lost with it";
-
-/// Why a handler that is a front for somebody else hands a task back.
-const GIVEN_UP: &str = "who computed it was lost, or silent for too long";
 
 /// What [`Way::run`] came to.
 enum Computed {
@@ -214,7 +236,7 @@ impl Way<'_> {
 
     /// Each goes back to its queue alone; with one attempt more and the reason, if that counts, or to its end.
     async fn hand_back(&self, jobs: Vec<(Job, Back)>, to: &Return) -> Result<End, Error> {
-        if self.source.0.is_cancelled() {
+        if self.source.ended.is_cancelled() {
             // The broker may have delivered them elsewhere: another copy would be one too many.
             return Ok(End::Retry);
         }
@@ -222,9 +244,16 @@ impl Way<'_> {
         let route = Route::exchange(names::WORK, self.kind());
         let worker = self.session.worker.identity.id();
         for (job, back) in jobs {
-            let Back::Counted(reason) = back else {
-                self.confirmed(&route, incoming::repack(&job, job.head.attempt, self.message)).await?;
-                continue;
+            let reason = match back {
+                Back::Counted(reason) => reason,
+                Back::Uncounted => {
+                    self.confirmed(&route, incoming::repack(&job, job.head.attempt, self.message)).await?;
+                    continue;
+                }
+                Back::Later => {
+                    self.put_aside(&job).await?;
+                    continue;
+                }
             };
             let attempts = job.head.attempt.saturating_add(1);
             let mut message = incoming::repack(&job, attempts, self.message);
@@ -328,7 +357,7 @@ impl Way<'_> {
         let taken = tokio::select! {
             // First: what a lost session stops is handed back, not answered.
             biased;
-            () = self.source.0.cancelled() => return Ok(Computed::Ended),
+            () = self.source.ended.cancelled() => return Ok(Computed::Ended),
             () = self.session.draining.cancelled() => return Ok(Computed::Drained),
             taken = self.take(&jobs, needed, threads) => taken,
             () = worker.running.all_stopped(&watches) => return fail_all(&stopped),
@@ -340,6 +369,7 @@ impl Way<'_> {
                 let back = jobs.into_iter().map(|runnable| Ran::Back(runnable.job, Back::Counted(why.clone())));
                 return Ok(Computed::Ran(back.collect(), Vec::new()));
             }
+            Err(Missing::Away(queue)) => return Ok(Computed::Ran(away::back(jobs, &queue), Vec::new())),
             Err(Missing::Ending) => return Ok(Computed::Ending),
             Err(Missing::Unwanted) => return Ok(Computed::Ran(Vec::new(), Vec::new())),
             Err(Missing::Broker(error)) => return Err(error),
@@ -369,12 +399,14 @@ impl Way<'_> {
     /// Reserves, fetches, and waits for slots.
     async fn take(&self, jobs: &[Runnable], needed: Plan, threads: u32) -> Result<Taken, Missing> {
         let worker = &self.session.worker;
+        self.look(jobs, needed.shared).await?;
+        let looked = ambient::now();
         let (payloads, (memory, shared), ahead) = match (needed.shared, jobs.first()) {
             (Some(shared), Some(first)) => {
                 let kind = first.handler.kind();
                 let entered = worker.shared.enter(kind.as_str(), shared, needed, &worker.memory).await;
                 let (lease, memory) = entered.map_err(Missing::Failed)?;
-                let in_use = lease.prepared(self.prepare(jobs, &first.handler, shared, lease.room())).await?;
+                let in_use = lease.prepared(self.prepare(jobs, looked, shared, lease.room())).await?;
                 let payloads = jobs.iter().map(|runnable| Some(runnable.job.payload.clone().unwrap_or_default()));
                 (payloads.collect(), (memory, Some(in_use)), None)
             }
@@ -385,7 +417,7 @@ impl Way<'_> {
                 let ahead = if pulled { worker.ahead.acquire().await.ok() } else { None };
                 let mut payloads = Vec::with_capacity(jobs.len());
                 for runnable in jobs {
-                    payloads.push(self.fetch(&runnable.job).await?);
+                    payloads.push(self.fetch(&runnable.job, looked).await?);
                 }
                 (payloads, (memory, None), ahead)
             }
@@ -400,21 +432,20 @@ impl Way<'_> {
     async fn prepare(
         &self,
         jobs: &[Runnable],
-        handler: &Arc<dyn Handler>,
+        looked: Instant,
         shared: Shared,
         room: Arc<OwnedSemaphorePermit>,
     ) -> Result<Prepared, Missing> {
         let worker = &self.session.worker;
-        let mut payload = None;
-        for runnable in jobs {
-            payload = self.fetch(&runnable.job).await?;
-            if payload.is_some() {
+        let mut found = None;
+        for Runnable { job, handler, .. } in jobs {
+            found = self.fetch(job, looked).await?.map(|payload| (payload, handler.clone()));
+            if found.is_some() {
                 break;
             }
         }
-        let payload = payload.ok_or(Missing::Unwanted)?;
+        let (payload, handler) = found.ok_or(Missing::Unwanted)?;
         let slot = worker.slots.clone().acquire_owned().await.map_err(|_| Missing::Ending)?;
-        let handler = handler.clone();
         let prepare = move || {
             // It goes on if nobody waits for it any more.
             let _held = (slot, room);
@@ -427,13 +458,15 @@ impl Way<'_> {
     }
 
     /// A payload, pulled if it is not there yet; `None` of a task that its boss has given up.
-    async fn fetch(&self, job: &Job) -> Result<Option<Bytes>, Missing> {
+    async fn fetch(&self, job: &Job, looked: Instant) -> Result<Option<Bytes>, Missing> {
         if let Some(payload) = &job.payload {
             return Ok(Some(payload.clone()));
         }
+        self.look_again(job, looked).await?;
         match self.session.inbox.fetch(&job.head, self.session.worker.memory.buffers()).await {
             Ok(payload) => Ok(Some(payload)),
             Err(FetchError::Gone) => Ok(None),
+            Err(FetchError::Away) => Err(Missing::Away(job.head.pull_from.clone().unwrap_or_default())),
             Err(FetchError::Broker(error)) => Err(Missing::Broker(error)),
             Err(error) => {
                 tracing::warn!(%error, "could not fetch a payload");
@@ -472,7 +505,8 @@ impl Way<'_> {
             worker.running.stop_for(&to.reply_to);
         }
         // While it drains nobody sees a consumer end.
-        if sent == Published::Routed && (self.source.0.is_cancelled() || self.session.draining.is_cancelled()) {
+        let unseen = self.source.let_go.load(Relaxed) || self.session.draining.is_cancelled();
+        if sent == Published::Routed && (unseen || self.source.ended.is_cancelled()) {
             self.tell_answered(&ids, &to.reply_to).await;
         }
         Ok(())
@@ -521,68 +555,4 @@ impl Way<'_> {
             Published::Unroutable => Err(Error::Lost(format!("the queue for {:?} was deleted", route.key))),
         }
     }
-}
-
-fn plan(worker: &Worker, head: &TaskHead) -> Result<(Arc<dyn Handler>, Plan), TaskError> {
-    let handler = worker.registry.find(&head.kind)?;
-    if head.params.len() > MAX_PARAMS {
-        return Err(TaskError::Invalid(format!("{} bytes of parameters, {MAX_PARAMS} are allowed", head.params.len())));
-    }
-    let plan = catch(|| handler.plan(head.format, &head.params, head.payload_bytes, worker.options.threads))?;
-    let shared_bytes = plan.shared.map_or(0, |shared| shared.memory_bytes);
-    worker.memory.check(plan.memory_bytes.saturating_add(shared_bytes))?;
-    Ok((handler.clone(), plan))
-}
-
-/// On a compute thread.
-fn run_one(worker: &Worker, job: Ready, threads: usize) -> (Ran, Entered) {
-    let Ready { head, payload, shared, handler, entered, received_ns, fetched_ns } = job;
-    if let Err(error) = entered.watch.check() {
-        return (Ran::Answer(finish(worker, &head, Err(error), None)), entered);
-    }
-    // What was pulled is pulled again by the next.
-    let inline = head.pull_from.is_none().then(|| payload.clone());
-    let payload = if shared.is_none() { vec![payload] } else { Vec::new() };
-    let blob = Blob { format: head.format, params: head.params.clone(), payload };
-    let started_ns = monotonic_ns();
-    let result = catch(|| match &shared {
-        None => handler.run(blob, threads, &entered.watch),
-        Some(shared) => handler.run_on(&shared.prepared, blob, threads, &entered.watch),
-    });
-    let ran = match entered.watch.handed_back() {
-        Some(HandBack::Uncounted) => Ran::Back(Job { head, payload: inline }, Back::Uncounted),
-        Some(HandBack::Counted) => Ran::Back(Job { head, payload: inline }, Back::Counted(GIVEN_UP.to_owned())),
-        None => {
-            let ended_ns = monotonic_ns();
-            let (decoded_ns, computed_ns) = entered.watch.marks_ns();
-            let decoded_ns = decoded_ns.clamp(started_ns, ended_ns);
-            let computed_ns = if computed_ns == 0 { ended_ns } else { computed_ns.clamp(decoded_ns, ended_ns) };
-            let times = WorkerTimes { received_ns, fetched_ns, started_ns, decoded_ns, computed_ns, sent_ns: ended_ns };
-            Ran::Answer(finish(worker, &head, result, Some(times)))
-        }
-    };
-    (ran, entered)
-}
-
-/// `times` of a task that a handler ran, which has just ended.
-fn finish(worker: &Worker, head: &TaskHead, result: Result<Blob, TaskError>, times: Option<WorkerTimes>) -> Answer {
-    let (blob, error) = match result {
-        Ok(blob) => (blob, None),
-        Err(error) => (Blob::default(), Some(error)),
-    };
-    let outcome = OutcomeHead {
-        id: head.id,
-        run: ambient::random(),
-        worker: worker.identity.worker.clone(),
-        compute_ns: times.map_or(0, |times| times.sent_ns.saturating_sub(times.started_ns)),
-        times,
-        error,
-        format: head.format,
-        // Filled in by whoever sends it.
-        payload_bytes: 0,
-        checksum: None,
-        in_parts: false,
-        params: blob.params,
-    };
-    (outcome, blob.payload)
 }

@@ -3,9 +3,11 @@
 //! Must not touch: what a kind computes (it only knows [`crate::task::Handler`]), the boss, broker types.
 //!
 //! Invariants: the outcome is confirmed first, then the task acked, so a dead worker loses nothing; memory is reserved
-//! before a payload is fetched; at most one task per four slots is fetched ahead; no handler runs on an async
-//! thread; a panic in a handler is an outcome; a task that is stopped because its connection is lost has no outcome.
+//! before a payload is fetched, and nothing for a task whose boss is away; at most one task per four slots is fetched
+//! ahead; no handler runs on an async thread; a panic in a handler is an outcome; a task that is stopped because its
+//! connection is lost has no outcome.
 
+mod alone;
 mod clocks;
 mod compute;
 mod delivery;
@@ -24,6 +26,7 @@ mod shared;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -63,6 +66,9 @@ pub struct Options {
     /// are published anew, each alone. For a worker to whom the next task is nothing to wait for, because it is slow, or may
     /// go. `prefetch` is then 1.
     pub one_by_one: bool,
+    /// A large task whose boss is away, so that its payload can't be asked for, waits for so long before somebody looks
+    /// again. The same for all workers of a broker.
+    pub later: Duration,
     /// Is told how the worker is.
     pub health: watch::Sender<Health>,
     /// Where handlers run. Default: on threads of the worker's own.
@@ -82,6 +88,7 @@ impl Default for Options {
             memory: None,
             identity: None,
             one_by_one: false,
+            later: Duration::from_secs(10),
             health: watch::Sender::default(),
             compute: Compute::Threads,
         }
@@ -110,8 +117,10 @@ struct Worker {
     memory: Memory,
     shared: shared::SharedPayloads,
     /// Results queues that nobody reads any more, and those that somebody did when the broker was asked.
-    gone: presence::ResultsQueues,
-    there: presence::ResultsQueues,
+    gone: presence::BossQueues,
+    there: presence::BossQueues,
+    /// Pull queues that go with the connections of their bosses.
+    locked: presence::BossQueues,
     running: Arc<Running>,
     clocks: clocks::Clocks,
     /// Work queues that were not there when this worker looked, and of which it has not told anybody yet; whether each had
@@ -176,8 +185,9 @@ impl Worker {
             // Beside what tasks have reserved, as with the buffers: memory that is idle and worth its keep.
             shared: shared::SharedPayloads::new(memory.limit_bytes() / 8),
             memory,
-            gone: presence::ResultsQueues::default(),
-            there: presence::ResultsQueues::default(),
+            gone: presence::BossQueues::default(),
+            there: presence::BossQueues::default(),
+            locked: presence::BossQueues::default(),
             running: Arc::default(),
             clocks: clocks::Clocks::default(),
             lost: Mutex::default(),

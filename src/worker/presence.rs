@@ -13,31 +13,31 @@ use crate::wire::{self, Command, Control, Heartbeat};
 /// Between heartbeats.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// Names of results queues; the newest of them.
+/// Names of queues of bosses; the newest of them.
 #[derive(Default)]
-pub(super) struct ResultsQueues {
+pub(super) struct BossQueues {
     queues: Mutex<VecDeque<String>>,
 }
 
-impl ResultsQueues {
+impl BossQueues {
     const KEEP: usize = 256;
 
-    pub(super) fn add(&self, reply_to: String) {
+    pub(super) fn add(&self, queue: String) {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        if !queues.contains(&reply_to) {
-            queues.push_back(reply_to);
+        if !queues.contains(&queue) {
+            queues.push_back(queue);
         }
         if queues.len() > Self::KEEP {
             queues.pop_front();
         }
     }
 
-    pub(super) fn remove(&self, reply_to: &str) {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).retain(|queue| queue != reply_to);
+    pub(super) fn remove(&self, gone: &str) {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).retain(|queue| queue != gone);
     }
 
-    pub(super) fn contains(&self, reply_to: &str) -> bool {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|queue| queue == reply_to)
+    pub(super) fn contains(&self, wanted: &str) -> bool {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|queue| queue == wanted)
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::alone::Alone;
 use super::{Worker, intake, presence};
 use crate::broker::{Broker, Connection, Error};
 use crate::transport::fetch::Inbox;
@@ -23,6 +24,7 @@ pub(super) struct Session {
     pub(super) worker: Arc<Worker>,
     pub(super) connection: Arc<dyn Connection>,
     pub(super) inbox: Inbox,
+    pub(super) alone: Alone,
     /// Cancelled: what has not got its slots yet goes back.
     pub(super) draining: CancellationToken,
     /// Cancelled: it ended in disorder. What is answered from now on has no worth, even if it could be sent.
@@ -46,7 +48,8 @@ impl Session {
         let (draining, lost) = (CancellationToken::new(), CancellationToken::new());
         let fatal = watch::Sender::default();
         let address = broker.address();
-        Ok(Session { name, number, address, worker, connection, inbox, draining, lost, fatal })
+        let alone = Alone::default();
+        Ok(Session { name, number, address, worker, connection, inbox, alone, draining, lost, fatal })
     }
 
     /// It takes tasks from now on.

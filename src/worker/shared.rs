@@ -119,6 +119,12 @@ impl SharedPayloads {
         }
     }
 
+    /// Whether it is prepared, so that nobody needs to be asked for it.
+    pub(super) fn has(&self, kind: &str, shared: Shared) -> bool {
+        let entries = self.entries();
+        entries.by_key.get(&(kind.to_owned(), shared)).is_some_and(|kept| kept.entry.prepared.initialized())
+    }
+
     /// Forgets what is idle and more than is kept, that used last at last, and what came to nothing.
     pub(super) fn trim(&self) {
         let mut entries = self.entries();
@@ -217,9 +223,10 @@ mod tests {
             assert!(poll!(&mut stuck).is_pending());
             let waits = second.prepared(async { Ok::<_, Infallible>(made(7)) });
             tokio::pin!(waits);
-            assert!(poll!(&mut waits).is_pending());
+            assert!(poll!(&mut waits).is_pending() && !payloads.has("k", shared(1, 10)), "it may never come");
         }
         assert_eq!(second.prepared(async { Ok::<_, Infallible>(made(7)) }).await.unwrap().prepared.bytes, 7);
+        assert!(payloads.has("k", shared(1, 10)) && !payloads.has("k", shared(2, 10)));
         let again = first.prepared(async { Err(()) }).await;
         assert_eq!(again.unwrap().prepared.bytes, 7, "it is there, and nobody prepares it again");
     }

@@ -393,6 +393,8 @@ async fn a_payload_that_does_not_come_is_the_reason_and_is_kept_from_the_first_a
     let mut client = on.client().await;
     let silent = "rabbitry.pull.silent";
     client.connection.declare_queue(&Queue { name: silent.into(), ..Queue::default() }).await.expect("declared");
+    // It is there, and serves nothing.
+    let _deaf = client.connection.consume(silent, Consume { prefetch: 0, no_ack: true }).await.expect("consuming");
     let (head, _) = raw(System::random(4, 1, 0));
     let head = TaskHead { checksum: None, pull_from: Some(silent.into()), ..head };
     client.publish(&names::work_queue("solve"), client.message(wire::encode(&head), b"")).await;

@@ -88,6 +88,10 @@ impl Place {
         soon("a boss", Boss::connect(self.broker.clone(), options)).await.expect("a boss")
     }
 
+    pub async fn boss_keeping(&self, options: boss::Options, keep: boss::Keep) -> Boss {
+        soon("a boss", Boss::connect_keeping(self.broker.clone(), options, keep)).await.expect("a boss")
+    }
+
     /// A worker for `solve` with one slot.
     pub fn solver(&self) -> Worker {
         self.worker(solve_handler(), one_slot())
@@ -201,6 +205,15 @@ impl Client {
         self.publish(&names::work_queue("solve"), message).await;
     }
 
+    /// Sends a [`Probe`] whose workers were lost twice.
+    pub async fn send_suspect(&self) -> TaskId {
+        let head = TaskHead { attempt: 2, ..head(&Probe::KIND, b"suspect") };
+        let message = self.message(wire::encode(&head), b"suspect");
+        let headers = vec![("rabbitry-first-reason".to_owned(), "its worker was lost".to_owned())];
+        self.publish(&names::work_queue("probe"), Message { headers, ..message }).await;
+        head.id
+    }
+
     pub fn message(&self, head: Vec<u8>, body: &[u8]) -> Message {
         Message {
             head: head.into(),
@@ -238,21 +251,31 @@ impl Client {
 pub fn raw(system: System) -> (TaskHead, Vec<u8>) {
     let encoded = system.encode(Format::Binary).expect("a right system");
     let body = encoded.blob.payload.concat();
-    let head = TaskHead {
+    let head = TaskHead { flops: encoded.flops, params: encoded.blob.params, ..head(&System::KIND, &body) };
+    (head, body)
+}
+
+/// The head of a task with this payload beside it, and no parameters.
+pub fn head(kind: &Kind, payload: &[u8]) -> TaskHead {
+    TaskHead {
         id: TaskId::random(),
-        kind: "solve".into(),
+        kind: kind.to_string(),
         attempt: 0,
         format: Format::Binary,
         deadline_unix_ms: 0,
         sent_unix_ms: 0,
-        flops: encoded.flops,
-        payload_bytes: body.len() as u64,
-        checksum: Some(wire::checksum(&[&body])),
+        flops: 0,
+        payload_bytes: payload.len() as u64,
+        checksum: Some(wire::checksum(&[payload])),
         pull_from: None,
         progress_to: None,
-        params: encoded.blob.params,
-    };
-    (head, body)
+        params: vec![],
+    }
+}
+
+/// As [`head`], of a payload of so many bytes that is pulled.
+pub fn pulled_head(kind: &Kind, payload_bytes: u64, pull_from: &str) -> TaskHead {
+    TaskHead { payload_bytes, checksum: None, pull_from: Some(pull_from.to_owned()), ..head(kind, b"") }
 }
 
 /// A task of the test's own kind: bytes in, bytes out. Never shares a message with another.

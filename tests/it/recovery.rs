@@ -7,7 +7,6 @@ use bytes::Bytes;
 use rabbitry::broker::Error;
 use rabbitry::broker::amqp::AmqpBroker;
 use rabbitry::task::Task;
-use rabbitry::tasks::solve::System;
 use rabbitry::transport::names;
 use rabbitry::wire;
 use rabbitry::worker::{self, Health, Launcher, Options};
@@ -16,13 +15,14 @@ use tokio::net::TcpStream;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::pool::{Did, Place, Probe, ProbeHandler, endless, on_both, one_slot, raw, soon, submit};
+use crate::pool::{Did, Place, Probe, ProbeHandler, endless, head, on_both, one_slot, soon, submit};
 use crate::rabbitmq::{Node, Setup, given};
 
 on_both!(
     tasks_of_a_queue_deleted_by_hand_are_published_again_and_computed,
     a_queue_deleted_while_no_worker_is_there_is_found_out,
     a_task_that_runs_when_its_queue_is_deleted_is_not_stopped,
+    a_queue_deleted_while_a_task_is_computed_alone_is_declared_again,
 );
 
 fn watched(options: Options) -> (Options, watch::Receiver<Health>) {
@@ -78,9 +78,8 @@ async fn a_task_that_runs_when_its_queue_is_deleted_is_not_stopped(on: Place) {
     let (options, mut health) = watched(one_slot());
     let _worker = on.worker(endless.handler.clone(), options);
     until_ready(&mut health).await;
-    let (mut head, _) = raw(System::random(1, 1, 0));
-    (head.kind, head.payload_bytes, head.checksum) = ("probe".into(), 1, None);
-    client.publish(&names::work_queue("probe"), client.message(wire::encode(&head), b"x")).await;
+    let message = client.message(wire::encode(&head(&Probe::KIND, b"x")), b"x");
+    client.publish(&names::work_queue("probe"), message).await;
     assert_eq!(endless.next().await, Did::Begin(Bytes::from_static(b"x")));
     client.connection.delete_queue(&names::work_queue("probe")).await.expect("deleted");
     soon("the end of its consumer", health.wait_for(|health| !health.is_ready())).await.expect("the worker is there");
@@ -89,16 +88,36 @@ async fn a_task_that_runs_when_its_queue_is_deleted_is_not_stopped(on: Place) {
     assert_eq!(outcome.error, None);
 }
 
+async fn a_queue_deleted_while_a_task_is_computed_alone_is_declared_again(on: Place) {
+    let (boss, mut client, mut endless) = (on.boss().await, on.client().await, endless(Probe::KIND));
+    let (options, mut health) = watched(one_slot());
+    let worker = on.worker(endless.handler.clone(), options);
+    until_ready(&mut health).await;
+    let suspect = client.send_suspect().await;
+    endless.begins("suspect").await;
+    // Nobody consumes, so nobody hears of it.
+    let queue = names::work_queue("probe");
+    let waits = submit(&boss, Probe("waits".into())).await;
+    client.until_ready(&queue, 1).await;
+    client.connection.delete_queue(&queue).await.expect("deleted");
+    endless.enough();
+    let outcome = client.outcome().await;
+    assert_eq!((outcome.id, outcome.error), (suspect, None));
+    assert_eq!(soon("an answer", waits.outcome()).await.result, Ok(Bytes::from_static(b"waits")));
+    assert!(worker.is_running());
+    until_ready(&mut health).await;
+}
+
 /// A node whose consumers have 3 s to ack, looked at twice a second, and whose users come and go. `None` if the environment
 /// names a broker, which takes no commands.
-async fn strict_node() -> Option<&'static Node> {
+pub async fn strict_node() -> Option<&'static Node> {
     static NODE: OnceCell<Node> = OnceCell::const_new();
     if given().is_some() {
         eprintln!("not tested: RABBITRY_TEST_AMQP names a broker that the tests do not command");
         return None;
     }
     let start = async {
-        let node = tokio::task::spawn_blocking(|| Node::start_with(Setup { vhosts: 4, ..Setup::default() }))
+        let node = tokio::task::spawn_blocking(|| Node::start_with(Setup { vhosts: 5, ..Setup::default() }))
             .await
             .expect("the node starts");
         let limits = "application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 500).";
@@ -108,7 +127,7 @@ async fn strict_node() -> Option<&'static Node> {
     Some(NODE.get_or_init(|| start).await)
 }
 
-fn place(node: &Node, vhost: &str, user: &str) -> Place {
+pub fn place(node: &Node, vhost: &str, user: &str) -> Place {
     let url = node.url(vhost).replace("guest:guest", &format!("{user}:{user}"));
     Place::of(Arc::new(AmqpBroker::new(&url).expect("a legal address")))
 }
@@ -158,7 +177,7 @@ async fn a_copy_at_another_worker_stops_when_the_first_has_answered() {
 }
 
 /// A user of a virtual host, with all rights there.
-async fn user(node: &Node, name: &str, vhost: &str) {
+pub async fn user(node: &Node, name: &str, vhost: &str) {
     node.ctl(&["add_user", name, name]).await;
     node.ctl(&["set_permissions", "-p", vhost, name, ".*", ".*", ".*"]).await;
 }

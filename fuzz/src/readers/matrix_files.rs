@@ -7,8 +7,8 @@ use rabbitry::tasks::solve::{Matrix, Order};
 use super::memory::{Bound, within};
 use super::says_enough;
 
-/// Numbers of a byte become eight. The header is parsed into a tree, whatever its length of up to 4 KiB.
-const NPY: Bound = Bound { per_byte: 10, beside: 64 << 10 };
+/// Numbers of a byte become eight. The header is parsed into a tree, of up to 128 characters that are no spaces.
+const NPY: Bound = Bound { per_byte: 10, beside: 128 << 10 };
 
 /// A number takes two bytes of text and eight here; of a triangle, both copies are there at once.
 const MTX: Bound = Bound { per_byte: 12, beside: 1024 };

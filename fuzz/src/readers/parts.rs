@@ -22,8 +22,9 @@ const RUNS_MAX: usize = 8;
 /// The head that is decoded, the body made one piece, an error in words.
 const MESSAGE: Bound = Bound { per_byte: 4, beside: 1024 };
 
-/// And the first part of an answer takes the buffer for all of it, and a flag for each part: the kind has announced it.
-const FIRST: Bound = Bound { per_byte: 4, beside: 1024 + 2 * LIMIT as usize };
+/// And the first part of an answer takes the buffer for all of it, and a flag for each part: the kind has announced it. The
+/// table of the answers grows by doubling.
+const FIRST: Bound = Bound { per_byte: 4, beside: 4096 + 2 * LIMIT as usize };
 
 fn limit(task: TaskId) -> Option<u64> {
     matches!(task.0, 1 | 2).then_some(LIMIT)

@@ -17,7 +17,7 @@ use super::says_enough;
 
 /// A string or a list is taken when it is announced, up to the length of the longest record; records that follow one
 /// another are larger in memory than on the wire, and their vector grows by doubling.
-const RECORDS: Bound = Bound { per_byte: 24, beside: RECORD_MAX_BYTES + 1024 };
+const RECORDS: Bound = Bound { per_byte: 12, beside: RECORD_MAX_BYTES + 1024 };
 
 /// A task head with its body, as a worker takes a message apart.
 pub fn head(bytes: &[u8]) {

@@ -21,12 +21,14 @@ const BLOB: Bound = Bound { per_byte: 3, beside: 1024 };
 const READY: Bound = Bound { per_byte: 20, beside: 1 << 20 };
 
 /// Words become numbers: `0 0 0` a vertex of 12 bytes and a triangle of 16, in vectors that grow by doubling.
-const SIMPLE: Bound = Bound { per_byte: 20, beside: 1024 };
+const SIMPLE: Bound = Bound { per_byte: 16, beside: 1024 };
 
-/// A corner of a face is text again, and then indices, and then a vertex of its own.
-const OBJ: Bound = Bound { per_byte: 250, beside: 16 << 10 };
+/// A corner of a face is text again, and then indices, and then a vertex of its own; a material of nine bytes has a name, a
+/// place in three tables, and numbers.
+const OBJ: Bound = Bound { per_byte: 80, beside: 16 << 10 };
 
-/// An object of JSON of two bytes becomes a struct of up to 300, in a vector that grows by doubling.
+/// An object of JSON of three bytes becomes a struct of up to 300, in a vector that grows by doubling. (The reader takes no
+/// more than 16,384 so small, and has 24 bytes of text for each above that.)
 const GLB: Bound = Bound { per_byte: 300, beside: 64 << 10 };
 
 /// A scene as workers are sent it; one that is right is made ready and looked at.

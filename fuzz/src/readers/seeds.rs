@@ -16,6 +16,11 @@ use rabbitry::wire::{
 
 use super::scenes::container;
 
+/// The text that becomes most in memory: a piece many times, between a beginning and an end.
+fn many(begin: &str, piece: &str, count: usize, end: &str) -> Vec<u8> {
+    [begin, &piece.repeat(count), end].concat().into_bytes()
+}
+
 fn task_head(payload: &[u8], pull_from: Option<&str>) -> TaskHead {
     TaskHead {
         id: TaskId(0x0102_0304_0506_0708),
@@ -42,11 +47,14 @@ pub fn heads() -> Vec<Vec<u8>> {
     };
     let batch =
         [task_head(b"first", None), task_head(b"large", Some("rabbitry.pull.boss")), task_head(b"second!", None)];
+    let empty =
+        TaskHead { kind: String::new(), checksum: None, progress_to: None, params: Vec::new(), ..task_head(b"", None) };
     vec![
         message(0, &batch[..1], b"first"),
         message(0x70, &batch, b"firstsecond!"),
         message(0x41, &batch, b"any bytes at all"),
         message(1, &batch[1..2], b""),
+        message(0, &vec![empty; 50], b""),
         message(2, &[], br#"{"a": [[1]], "b": [1]}"#),
     ]
 }
@@ -90,14 +98,14 @@ pub fn controls() -> Vec<Vec<u8>> {
     let commands =
         [Command::WhoIsThere, Command::BossGone { reply_to: "rabbitry.results.boss".into() }, Command::Cancel { task }]
             .map(|command| wire::encode(&Control { command }));
-    let all = commands.concat();
+    let (all, short) = (commands.concat(), commands[0].repeat(400));
     let others = [
         wire::encode(&Cancelled { task, boss: "boss".into() }),
         wire::encode(&PullRequest { id: task, run: 7, first: 2, count: 2, part_bytes: 4_000_000 }),
         wire::encode(&Gone { id: task, run: 7 }),
         wire::encode(&Part { id: task, run: 7, index: 1, part_bytes: 4, total_bytes: 9, checksum: 1 }),
     ];
-    commands.into_iter().chain([all]).chain(others).collect()
+    commands.into_iter().chain([all, short]).chain(others).collect()
 }
 
 /// A heartbeat and a report of progress.
@@ -168,7 +176,9 @@ pub fn json_tasks() -> Vec<Vec<u8>> {
         &packed,
     ]
     .map(|text| text.as_bytes().to_vec())
-    .into()
+    .into_iter()
+    .chain([many("{\"a\":[", ",", 4000, ""), many("{\"b\":[0],\"a\":[[", "0,", 2000, "0]]}")])
+    .collect()
 }
 
 /// Solutions likewise.
@@ -191,7 +201,12 @@ pub fn npy() -> Vec<Vec<u8>> {
         let len = if version == 1 { len.to_le_bytes()[..2].to_vec() } else { len.to_le_bytes().to_vec() };
         [b"\x93NUMPY", &[version, 0][..], &len, header.as_bytes(), data].concat()
     };
+    let long = (many("(", "1,", 40, ")"), many("(", "1,", 1900, ")"));
+    let [long, longer] =
+        [long.0, long.1].map(|shape| file(1, "<f8", "False", &String::from_utf8_lossy(&shape), &[0; 8]));
     vec![
+        long,
+        longer,
         file(1, "<f8", "False", "(2, 1)", &[0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0xc0]),
         file(2, ">f4", "True", "(1, 3)", &[0x3f, 0x80, 0, 0, 0x40, 0, 0, 0, 0x7f, 0xc0, 0, 0]),
         file(3, "|b1", "False", "(4,)", &[0, 1, 2, 0xff]),
@@ -212,7 +227,13 @@ pub fn mtx() -> Vec<Vec<u8>> {
         "%%MatrixMarket matrix coordinate real general\n2 2 1\n1 1 1",
     ]
     .map(|text| text.as_bytes().to_vec())
-    .into()
+    .into_iter()
+    .chain([many("%%MatrixMarket matrix array real symmetric\n60 60\n", "0\n", 1830, "")])
+    .chain([
+        many("%%MatrixMarket", " m", 1000, "\n"),
+        many("%%MatrixMarket matrix array real general\n", "1 ", 1000, ""),
+    ])
+    .collect()
 }
 
 /// A triangle with a texture, a sphere, and every light.
@@ -301,11 +322,21 @@ pub fn glb() -> Vec<Vec<u8>> {
     let images = [written(&pixels, ImageFormat::Png), grey, written(&pixels, ImageFormat::Jpeg)];
     let whole = [&[0][..], &container(TRIANGLE.as_bytes(), &vertices())].concat();
     let apart = [&[1][..], &(TRIANGLE.len() as u16).to_le_bytes(), TRIANGLE.as_bytes(), &vertices()].concat();
-    [whole, apart].into_iter().chain(images.map(|image| [&[2][..], &image].concat())).collect()
+    let objects = |kind: &str| {
+        let json = many(&format!("{{\"asset\":{{\"version\":\"2.0\"}},\"{kind}\":["), "{},", 1200, "{}]}");
+        [&[1][..], &(json.len() as u16).to_le_bytes(), &json].concat()
+    };
+    [whole, apart, objects("materials"), objects("nodes")]
+        .into_iter()
+        .chain(images.map(|image| [&[2][..], &image].concat()))
+        .collect()
 }
 
 /// Faces of every form, and a library behind a byte 0.
 pub fn obj() -> Vec<Vec<u8>> {
+    let names = |piece: fn(u8) -> String| (0..150).map(piece).collect::<String>();
+    let materials = [names(|name| format!("usemtl {name}\n")), names(|name| format!("newmtl {name}\n"))];
+    let materials = materials.join("mtllib m.mtl\n\0").into_bytes();
     [
         "mtllib m.mtl\nv 0 0 0\nv 1 0 0 \\\n 1\nv 0 1 0\nvt 0 0\nvn 0 0 1\nusemtl red\nf 1 2 3\nf 1/1 2/1 3/1\n\
          usemtl none\nf -3//-1 -2//1 3//1 1//1\ns 1\n\0newmtl red\nKd 1 0 0\nKe 0 .5 0\nKs .04 .04 .04\nNs 10\nPr .5\n",
@@ -313,7 +344,9 @@ pub fn obj() -> Vec<Vec<u8>> {
         "v 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl t\nf 1 2 3\nmtllib m.mtl\n\0newmtl t\nmap_Kd -clamp on scene.obj\nd 0.5\nillum 3\n",
     ]
     .map(|text| text.as_bytes().to_vec())
-    .into()
+    .into_iter()
+    .chain([many("v 0 0 0\n", "f 1 1 1 1 1 1 1 1 1\n", 200, ""), materials])
+    .collect()
 }
 
 /// All words of the format.
@@ -324,5 +357,7 @@ pub fn simple() -> Vec<Vec<u8>> {
         "polygone 3 0 0 0 1 0 0 0 1 0 sphere 0 0 -1 1e30",
     ]
     .map(|text| text.as_bytes().to_vec())
-    .into()
+    .into_iter()
+    .chain([many("polygone 600 ", "0 ", 1800, ""), many("", "polygone 3 0 0 0 0 0 0 0 0 0 ", 130, "")])
+    .collect()
 }

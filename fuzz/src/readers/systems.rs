@@ -8,8 +8,8 @@ use super::memory::{Bound, within};
 use super::says_enough;
 
 /// A list has room for as many numbers as the text has commas; what is decoded from base64 is shorter than its text, or
-/// half as long again beside it.
-const TEXT: Bound = Bound { per_byte: 10, beside: 2048 };
+/// half as long again beside it. An error shows up to 128 bytes of the text, each as `\u{7f}` at worst.
+const TEXT: Bound = Bound { per_byte: 9, beside: 4096 };
 
 /// A system.
 pub fn task(text: &[u8]) {

@@ -1,5 +1,7 @@
 //! Whether the bridge is alive, and whether its tasks would be computed.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -27,6 +29,9 @@ pub(super) struct Ready {
     workers: usize,
 }
 
+/// The broker has so long to say whether it takes messages: one that is busy is not blocked.
+const BROKER_PATIENCE: Duration = Duration::from_secs(1);
+
 const FINE: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
 
 /// The bridge answers.
@@ -44,7 +49,7 @@ pub(super) async fn readyz(State(app): State<Shared>) -> Result<Json<Ready>, Pro
     if app.stop.is_cancelled() {
         return Err(Problem::stopping());
     }
-    if let Some(reason) = app.boss.blocked() {
+    if let Some(reason) = app.boss.ask_blocked(BROKER_PATIENCE).await {
         return Err(Problem::busy(5, format!("the broker takes no messages at the moment: {reason}")));
     }
     if !app.boss.is_connected() {

@@ -243,7 +243,9 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
 
 /// Seconds to wait, as a request says them.
 pub(super) fn wait(seconds: f64) -> Result<Duration, Problem> {
-    let wait = Duration::try_from_secs_f64(seconds).ok().filter(|wait| *wait <= WAIT_MAX);
+    // As a Duration the next number above the most would be the most.
+    let legal = (0.0..=WAIT_MAX.as_secs_f64()).contains(&seconds);
+    let wait = legal.then(|| Duration::try_from_secs_f64(seconds).ok()).flatten();
     wait.ok_or_else(|| {
         Problem::bad_request(format!("wait is 0 to {} seconds, not {seconds}", WAIT_MAX.as_secs())).at("wait")
     })

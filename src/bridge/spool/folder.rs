@@ -13,6 +13,12 @@ use crate::task::TaskId;
 /// The name of the lock file.
 pub const LOCK: &str = "spool.lock";
 
+/// The file with the name of whoever submits the tasks.
+const OWNER: &str = "boss.id";
+
+/// No such name is longer, with the end of its line.
+const OWNER_MAX_BYTES: u64 = 256;
+
 /// The two sorts of files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sort {
@@ -46,7 +52,7 @@ pub enum Name {
     Whole(TaskId, Sort),
     /// One that was being written.
     Partial,
-    /// The lock, or one set aside.
+    /// The lock, the owner's name, or one set aside.
     Ours,
     /// Not the spool's.
     Foreign,
@@ -66,7 +72,10 @@ impl Name {
             Name::Whole(id, sort)
         } else if name.strip_suffix(".tmp").and_then(whole).is_some() {
             Name::Partial
-        } else if name == LOCK || name.strip_suffix(".damaged").and_then(whole).is_some() {
+        } else if name == LOCK
+            || name.strip_suffix(".tmp").unwrap_or(name) == OWNER
+            || name.strip_suffix(".damaged").and_then(whole).is_some()
+        {
             Name::Ours
         } else {
             Name::Foreign
@@ -98,6 +107,38 @@ impl Folder {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The name of whoever submits the tasks, as far as there is a text of any sense.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn owner(&self) -> Result<Option<String>, SpoolError> {
+        let path = self.path.join(OWNER);
+        let mut text = String::new();
+        match File::open(&path).and_then(|file| file.take(OWNER_MAX_BYTES).read_to_string(&mut text)) {
+            Ok(_) => Ok(Some(text.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // No text.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            Err(error) => Err(SpoolError::io("read", &path, &error)),
+        }
+    }
+
+    /// Keeps the name of whoever submits the tasks; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn set_owner(&self, name: &str) -> Result<(), SpoolError> {
+        let path = self.path.join(OWNER);
+        let partial = with_suffix(&path, ".tmp");
+        let written = create(&partial).and_then(|mut file| {
+            writeln!(file, "{name}")?;
+            file.sync_all()?;
+            fs::rename(&partial, &path)?;
+            sync(&self.path)
+        });
+        written.map_err(|error| SpoolError::io("write", &path, &error))
     }
 
     /// Where a task's file is, if it is there.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -40,6 +41,8 @@ pub struct Entry {
     pub task: Arc<TaskRecord>,
     /// Its place in the order of submission.
     pub sequence: u64,
+    /// It has its outcome.
+    answered: AtomicBool,
     files: Arc<tokio::sync::Mutex<Files>>,
 }
 
@@ -80,10 +83,17 @@ impl Ledger {
     pub fn restore(&self, task: Arc<TaskRecord>, sequence: u64, task_bytes: Option<u64>, outcome_bytes: Option<u64>) {
         let promise = if outcome_bytes.is_some() { 0 } else { promise(&task, 0) };
         let files = Files { task: task_bytes, outcome: outcome_bytes, promise, removed: false };
+        let answered = outcome_bytes.is_some().into();
         let mut books = self.books();
         books.bytes += task_bytes.unwrap_or(0) + outcome_bytes.unwrap_or(0);
         books.promised += u128::from(promise);
-        books.entries.insert(task.id, Arc::new(Entry { task, sequence, files: Arc::new(files.into()) }));
+        books.entries.insert(task.id, Arc::new(Entry { task, sequence, answered, files: Arc::new(files.into()) }));
+    }
+
+    /// How long the answer may be of a task that waits for one.
+    pub fn awaits(&self, id: TaskId) -> Option<u64> {
+        let books = self.books();
+        books.entries.get(&id).filter(|entry| !entry.answered.load(Relaxed)).map(|entry| entry.task.answer_bytes)
     }
 
     /// A task.
@@ -116,6 +126,11 @@ impl Drop for Counted<'_> {
 }
 
 impl Entry {
+    /// Its outcome is on the disk.
+    pub fn answered(&self) {
+        self.answered.store(true, Relaxed);
+    }
+
     /// The task's files, when nobody else works on them.
     ///
     /// # Errors
@@ -203,7 +218,7 @@ impl Draft {
             let clamp = |bytes| u64::try_from(bytes).unwrap_or(u64::MAX);
             return Err(SpoolError::Full { needed_bytes: clamp(needed), used_bytes: clamp(used), limit_bytes });
         }
-        place.insert(Arc::new(Entry { task, sequence, files }));
+        place.insert(Arc::new(Entry { task, sequence, answered: AtomicBool::new(false), files }));
         books.bytes += bytes;
         books.promised += u128::from(promise);
         Ok(Draft { shared: shared.clone(), id, head, files: lock, kept: false, placed: false })

@@ -11,6 +11,7 @@
 //! | `<id>.outcome`   | a task with its outcome: both records and the answer's payload; it wins over the `.task` |
 //! | `<name>.tmp`     | one being written; those found at a start are removed                                    |
 //! | `<name>.damaged` | one that is not what was written, set aside with a warning; not counted, yours to delete |
+//! | `boss.id`        | under which name the tasks are submitted, in one line: their answers wait at the broker for it |
 //! | `spool.lock`     | locked for as long as a spool is open, with the process id of its owner as text          |
 //!
 //! A file is, with all numbers little-endian:
@@ -167,6 +168,7 @@ impl Spool {
             let counted = shared.ledger.count(file::bytes(&head, &payload));
             shared.folder.write(id, Sort::Outcome, &head, payload, &|| true)?;
             files.placed(&shared.ledger, Sort::Outcome, counted);
+            entry.answered();
             if let Err(error) = shared.unlink(id, Sort::Task, &mut files) {
                 // It stays counted; the outcome wins over it at the next start, and remove() tries again.
                 tracing::warn!(%error, task = %id, "the payload of a finished task is still on disk");
@@ -202,6 +204,37 @@ impl Spool {
             Ok(())
         };
         self.shared.blocking(&self.shared.reading, unlink).await
+    }
+
+    /// The name that whoever submits the tasks has from start to start: what `read` makes of the one in the folder, or else
+    /// `fresh`, whose `text` is there from now on.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn owner<N>(
+        &self,
+        read: impl Fn(&str) -> Option<N>,
+        fresh: N,
+        text: impl Fn(&N) -> &str,
+    ) -> Result<N, SpoolError> {
+        let found = self.shared.folder.owner()?;
+        if let Some(name) = found.as_deref().and_then(read) {
+            return Ok(name);
+        }
+        if let Some(found) = found {
+            tracing::warn!(
+                found,
+                "what is in the spool's boss.id is no name; answers that wait under another are not read"
+            );
+        }
+        self.shared.folder.set_owner(text(&fresh))?;
+        Ok(fresh)
+    }
+
+    /// Tells how long the answer may be of a task that waits for one; of others, and once the spool is closed, `None`.
+    pub fn awaits(&self) -> impl Fn(TaskId) -> Option<u64> + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move |id| shared.upgrade()?.ledger.awaits(id)
     }
 
     /// Bytes of all tasks and outcomes, records and payloads, those being written included. The disk adds up to one of

@@ -14,7 +14,7 @@ use super::super::spool::{AnswerHead, Found, Idempotency, OutcomeRecord, SpoolEr
 use super::entry::{Answer, Birth, Ended, Entry, Kept, Phase, deadline};
 use super::table::Known;
 use super::{Keep, Tasks};
-use crate::boss::Submit;
+use crate::boss::{Receipt, Submit};
 use crate::task::{Blob, Encoded, Outcome, TaskError, TaskId};
 
 /// Between looks for what has expired.
@@ -22,6 +22,18 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// A task whose payload can't be read from the disk at the moment is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// How a task has ended whose answer is on the disk, and what is to be put there.
+fn as_spooled(outcome: &Outcome<Blob>) -> (Ended, Vec<bytes::Bytes>) {
+    match &outcome.result {
+        Err(error) => (Ended::made(outcome, Err(error.clone())), Vec::new()),
+        Ok(blob) => {
+            let (format, params, payload_bytes) = (blob.format, blob.params.clone(), blob.payload_bytes());
+            let answer = Answer::Spooled { format, params, payload_bytes };
+            (Ended::made(outcome, Ok(answer)), blob.payload.clone())
+        }
+    }
+}
 
 impl Tasks {
     /// Puts a task into the spool; the pool gets it when it has room. The same submission with the same key is the same
@@ -101,7 +113,7 @@ impl Tasks {
             if let Some(Idempotency { key, fingerprint }) = &task.idempotency {
                 table.claim(key, *fingerprint, task.id);
             }
-            table.enter(birth, phase, Kept::Yes);
+            table.enter_again(birth, phase);
         }
         if waiting + ended > 0 {
             tracing::info!(waiting, ended, "found detached tasks of an earlier run");
@@ -110,6 +122,7 @@ impl Tasks {
 
     /// Sends what waits, as there is room, until the bridge stops.
     pub(in super::super) async fn dispatch(self: Arc<Self>) {
+        self.caught_up().await;
         loop {
             let next = self.table().next_waiting();
             let Some(entry) = next else {
@@ -151,7 +164,7 @@ impl Tasks {
         let how = Submit { format: birth.format, deadline: left, priority: birth.priority };
         let room = self.boss.reserve(birth.payload_bytes, birth.answer_bytes).await;
         let sent = entry.sent(|| {
-            let ticket = room.submit_encoded(birth.id, &birth.kind.kind(), encoded, how);
+            let ticket = room.submit_kept(birth.id, &birth.kind.kind(), encoded, how, entry.came_before);
             let handle = ticket.handle();
             (ticket, handle)
         });
@@ -169,35 +182,54 @@ impl Tasks {
         self.table().taken(entry);
         self.waiting.notify_one();
         self.metrics.ended(entry);
-        self.write_outcome(entry, &Ended::new(Err(error)), Vec::new()).await;
+        let _ = self.write_outcome(entry, &Ended::new(Err(error)), Vec::new()).await;
         true
     }
 
     /// Puts the outcome of a task of the spool there, and tells who waits.
-    pub(super) async fn finish(&self, entry: &Entry, outcome: Outcome<Blob>, reservation: Arc<Reservation>) {
-        let ended = match &outcome.result {
-            Err(error) => {
-                let ended = Ended::made(&outcome, Err(error.clone()));
-                self.write_outcome(entry, &ended, Vec::new()).await;
-                ended
+    pub(super) async fn finish(
+        &self,
+        entry: &Entry,
+        outcome: Outcome<Blob>,
+        reservation: Arc<Reservation>,
+        receipt: Receipt,
+    ) {
+        let (ended, payload) = as_spooled(&outcome);
+        let written = self.write_outcome(entry, &ended, payload).await.is_ok();
+        let ended = match outcome.result {
+            Ok(blob) if !written => {
+                // Better in memory than nowhere; the next start computes it again.
+                reservation.shrink_to(blob.payload_bytes());
+                Ended { result: Ok(Answer::Here(blob, reservation)), ..ended }
             }
-            Ok(blob) => {
-                let (format, params, payload_bytes) = (blob.format, blob.params.clone(), blob.payload_bytes());
-                let ended = Ended::made(&outcome, Ok(Answer::Spooled { format, params, payload_bytes }));
-                if self.write_outcome(entry, &ended, blob.payload.clone()).await {
-                    ended
-                } else {
-                    // Better in memory than nowhere; the next start computes it again.
-                    reservation.shrink_to(payload_bytes);
-                    Ended { result: Ok(Answer::Here(blob.clone(), reservation)), ..ended }
-                }
-            }
+            _ => ended,
         };
+        if written {
+            receipt.written()
+        } else {
+            receipt.not_written()
+        }
         entry.end(ended);
         self.metrics.ended(entry);
     }
 
-    async fn write_outcome(&self, entry: &Entry, ended: &Ended, payload: Vec<bytes::Bytes>) -> bool {
+    /// As [`Tasks::finish`], an outcome that the broker has kept: there it stays until the disk takes it, and so do those after
+    /// it.
+    pub(super) async fn finish_kept(&self, entry: &Entry, outcome: Outcome<Blob>, receipt: Receipt) {
+        let (ended, payload) = as_spooled(&outcome);
+        loop {
+            match self.write_outcome(entry, &ended, payload.clone()).await {
+                Ok(()) => break receipt.written(),
+                // Removed meanwhile, or answered already.
+                Err(SpoolError::Unknown { .. } | SpoolError::Exists { .. }) => break receipt.not_written(),
+                Err(_) => tokio::time::sleep(TRY_AGAIN).await,
+            }
+        }
+        entry.end(ended);
+        self.metrics.ended(entry);
+    }
+
+    async fn write_outcome(&self, entry: &Entry, ended: &Ended, payload: Vec<bytes::Bytes>) -> Result<(), SpoolError> {
         let result = match &ended.result {
             Ok(Answer::Spooled { format, params, .. }) => Ok(AnswerHead { format: *format, params: params.clone() }),
             Ok(Answer::Here(blob, _)) => Ok(AnswerHead { format: blob.format, params: blob.params.clone() }),
@@ -210,13 +242,8 @@ impl Tasks {
             compute_seconds: ended.compute_seconds,
             payload_bytes: payload.iter().map(|piece| piece.len() as u64).sum(),
         };
-        match self.spool.finish(entry.id(), &outcome, payload).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(%error, task = %entry.id(), "can't keep an outcome");
-                false
-            }
-        }
+        let written = self.spool.finish(entry.id(), &outcome, payload).await;
+        written.inspect_err(|error| tracing::error!(%error, task = %entry.id(), "can't keep an outcome"))
     }
 
     /// Removes results that were read or have expired, and ends what waits too long, until the bridge stops.

@@ -1,5 +1,6 @@
 //! One task: what it is, how far it is, and what came of it.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,10 @@ pub(in super::super) struct Entry {
     pub number: u64,
     phase: watch::Sender<Phase>,
     kept: Mutex<Kept>,
+    /// It waits no more: its outcome is being written, though it was not sent. Changed under the lock of `phase`.
+    claimed: AtomicBool,
+    /// An earlier bridge may have sent it.
+    pub(super) came_before: bool,
 }
 
 /// What is known of a task from the start.
@@ -126,8 +131,9 @@ impl Answer {
 }
 
 impl Entry {
-    pub(super) fn new(birth: Birth, number: u64, phase: Phase, kept: Kept) -> Self {
-        Entry { birth, number, phase: watch::Sender::new(phase), kept: Mutex::new(kept) }
+    pub(super) fn new(birth: Birth, number: u64, phase: Phase, kept: Kept, came_before: bool) -> Self {
+        let (phase, kept) = (watch::Sender::new(phase), Mutex::new(kept));
+        Entry { birth, number, phase, kept, claimed: AtomicBool::new(false), came_before }
     }
 
     pub(in super::super) fn id(&self) -> TaskId {
@@ -183,11 +189,26 @@ impl Entry {
         }
     }
 
+    fn waits(&self, phase: &Phase) -> bool {
+        matches!(phase, Phase::Waiting) && !self.claimed.load(Relaxed)
+    }
+
+    /// Its outcome is here before it was sent: from now on it is neither sent nor cancelled. False if it waits no more.
+    pub(super) fn claim(&self) -> bool {
+        let mut claimed = false;
+        self.phase.send_if_modified(|phase| {
+            claimed = self.waits(phase);
+            self.claimed.fetch_or(claimed, Relaxed);
+            false
+        });
+        claimed
+    }
+
     /// Sends it if it still waits: `send` gives it to the pool.
     pub(super) fn sent<T>(&self, send: impl FnOnce() -> (T, Handle)) -> Option<T> {
         let mut sent = None;
         self.phase.send_if_modified(|phase| {
-            let waits = matches!(phase, Phase::Waiting);
+            let waits = self.waits(phase);
             if waits {
                 let (ticket, handle) = send();
                 (*phase, sent) = (Phase::Sent(handle), Some(ticket));
@@ -211,7 +232,7 @@ impl Entry {
     /// Ends it if it was not sent yet; false if it was.
     pub(super) fn end_waiting(&self, ended: Ended) -> bool {
         self.phase.send_if_modified(|phase| {
-            let waits = matches!(phase, Phase::Waiting);
+            let waits = self.waits(phase);
             if waits {
                 *phase = Phase::Ended(Arc::new(ended));
             }

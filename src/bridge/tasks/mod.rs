@@ -3,12 +3,16 @@
 //! An *attached* task lives as long as the request that waits for it. A *detached* one is in the spool before its id is
 //! given away: it survives a restart, and waits on disk, not in memory, until the pool has room for it.
 //!
+//! The answers of detached tasks are kept by the broker until they are in the spool ([`crate::boss::Keep`]), also while there is
+//! no bridge.
+//!
 //! Invariants: a task has one outcome; what was answered with 202 is in the spool until its result was read, has expired
 //! or was deleted.
 
 mod detached;
 mod entry;
 mod table;
+mod unclaimed;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,6 +53,8 @@ pub(super) struct Tasks {
     waiting: Notify,
     /// Those that wait for an outcome, and put it where it belongs.
     attending: TaskTracker,
+    /// What the broker kept from an earlier bridge is read.
+    caught_up: CancellationToken,
     /// The bridge is going down: tasks that end for that reason go on after the next start.
     stop: CancellationToken,
 }
@@ -79,6 +85,7 @@ impl Tasks {
             table: Mutex::default(),
             waiting: Notify::new(),
             attending: TaskTracker::new(),
+            caught_up: CancellationToken::new(),
             stop,
         }
     }
@@ -105,19 +112,26 @@ impl Tasks {
 
     /// Waits for the outcome of a task that was sent, and puts it where it belongs.
     async fn attend(self: Arc<Self>, entry: Arc<Entry>, ticket: RawTicket, reservation: Arc<Reservation>) {
-        let outcome = ticket.outcome().await;
+        let (outcome, receipt) = ticket.received().await;
         if !entry.is_kept() {
             let answer = outcome.result.clone().map(|blob| {
                 reservation.shrink_to(blob.payload_bytes());
                 Answer::Here(blob, reservation.clone())
             });
             if entry.end_unless_kept(Ended::made(&outcome, answer)) {
+                receipt.not_written();
                 return self.metrics.ended(&entry);
             }
         }
-        // Of the bridge, not of the task: it goes on after the next start.
-        if !(outcome.result.as_ref().err() == Some(&TaskError::Shutdown) && self.stop.is_cancelled()) {
-            self.finish(&entry, outcome, reservation).await;
+        // Of the bridge or its broker, not of the task: it goes on after the next start.
+        let refused = self.boss.refusal().is_some();
+        let goes_on = match &outcome.result {
+            Err(TaskError::Shutdown) => refused || self.stop.is_cancelled(),
+            Err(TaskError::Refused(_)) => refused && outcome.worker.is_none(),
+            _ => false,
+        };
+        if !goes_on {
+            self.finish(&entry, outcome, reservation, receipt).await;
         }
     }
 

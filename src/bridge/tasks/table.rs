@@ -47,11 +47,20 @@ fn urgency(priority: Priority) -> u8 {
 }
 
 impl Table {
-    /// Enters a task.
+    /// Enters a task that comes now.
     pub(super) fn enter(&mut self, birth: Birth, phase: Phase, kept: Kept) -> Arc<Entry> {
+        self.place(birth, phase, kept, false)
+    }
+
+    /// Enters a task of an earlier bridge.
+    pub(super) fn enter_again(&mut self, birth: Birth, phase: Phase) {
+        self.place(birth, phase, Kept::Yes, true);
+    }
+
+    fn place(&mut self, birth: Birth, phase: Phase, kept: Kept, came_before: bool) -> Arc<Entry> {
         self.last_number += 1;
         let waits = matches!(phase, Phase::Waiting);
-        let entry = Arc::new(Entry::new(birth, self.last_number, phase, kept));
+        let entry = Arc::new(Entry::new(birth, self.last_number, phase, kept, came_before));
         self.entries.insert(entry.id(), entry.clone());
         self.order.insert(entry.number, entry.clone());
         if waits {

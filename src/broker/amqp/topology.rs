@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use super::convert::short;
 use super::{is_fatal, reason};
 use crate::broker::life::Life;
-use crate::broker::{Error, ExchangeKind, Queue, QueueStatus};
+use crate::broker::{Error, ExchangeKind, Queue, QueueStatus, Route};
 
 /// The topology channel.
 pub(super) struct Topology {
@@ -134,21 +134,26 @@ fn arguments(queue: &Queue) -> FieldTable {
     let mut arguments = FieldTable::default();
     if queue.quorum {
         arguments.insert(short("x-queue-type"), AMQPValue::LongString("quorum".into()));
-        if queue.dead_letter_queue.is_none() {
+        if queue.dead_letter.is_none() {
             // Since 4.0 what is delivered more than 20 times is dropped, and here it would have nowhere to go.
             arguments.insert(short("x-delivery-limit"), AMQPValue::LongLongInt(1_000_000_000));
         }
     }
-    if let Some(expires) = queue.expires {
-        let ms = i64::try_from(expires.as_millis()).unwrap_or(i64::MAX);
-        arguments.insert(short("x-expires"), AMQPValue::LongLongInt(ms.max(1)));
+    for (argument, time) in [("x-expires", queue.expires), ("x-message-ttl", queue.message_ttl)] {
+        if let Some(time) = time {
+            let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+            arguments.insert(short(argument), AMQPValue::LongLongInt(ms.max(1)));
+        }
     }
     if let Some(priority) = queue.max_priority {
         arguments.insert(short("x-max-priority"), AMQPValue::LongLongInt(i64::from(priority)));
     }
-    if let Some(dead_letters) = &queue.dead_letter_queue {
-        arguments.insert(short("x-dead-letter-exchange"), AMQPValue::LongString("".into()));
-        arguments.insert(short("x-dead-letter-routing-key"), AMQPValue::LongString(dead_letters.as_str().into()));
+    if queue.single_active {
+        arguments.insert(short("x-single-active-consumer"), AMQPValue::Boolean(true));
+    }
+    if let Some(Route { exchange, key }) = &queue.dead_letter {
+        arguments.insert(short("x-dead-letter-exchange"), AMQPValue::LongString(exchange.as_str().into()));
+        arguments.insert(short("x-dead-letter-routing-key"), AMQPValue::LongString(key.as_str().into()));
     }
     arguments
 }

@@ -152,7 +152,7 @@ impl Ferry {
 
     /// The broker forgets the consumer; what it holds goes back.
     fn forget(&self) {
-        let idle = self.line.network.broker.state().remove_consumer(self.id);
+        let idle = self.line.network.broker.change(&self.line.runtime, |state| state.remove_consumer(self.id));
         idle.into_iter().for_each(|idle| self.expire(idle));
     }
 

@@ -1,9 +1,10 @@
 //! A broker in this process: the semantics of RabbitMQ (prefetch, ack, redelivery, exclusive queues, priorities,
-//! expiry) on plain data, for the pool that needs no broker. A body is never copied: publisher and consumer share it.
+//! expiry of queues and of messages) on plain data, for the pool that needs no broker. A body is never copied: publisher and consumer share it.
 //!
 //! Must not touch: what the bytes mean, the network. Nothing survives the process. Invariants are those of [`state`];
 //! the one lock is held for moves of pointers only, never across an await. Limits: no bound on what is queued (the boss
-//! bounds it), `dead_letter_queue` is kept as an argument only (this broker rejects nothing by itself).
+//! bounds it), only what has expired is dead-lettered (this broker rejects nothing by itself), and nobody looks whether it
+//! goes in a circle.
 //!
 //! For simulations it can be put behind a network with faults ([`EmbeddedBroker::with_faults`]): what may go wrong is in
 //! [`faults`], what is on its way in [`network`] and [`ferry`]. Without one nothing of that is there.
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::faults::FaultPlan;
 use self::faulty::FaultyConnection;
 use self::network::Network;
-use self::state::{ConnectionId, ConsumerId, Idle, State};
+use self::state::{Aging, ConnectionId, ConsumerId, Idle, State};
 pub use self::trace::Trace;
 use super::life::Life;
 use super::{
@@ -50,6 +51,14 @@ struct Shared {
     lives: Mutex<BTreeMap<ConnectionId, (Arc<Life>, Handle)>>,
     last_connection: AtomicU64,
     blocked: watch::Sender<Option<String>>,
+    /// Dropped with the broker, which ends them.
+    timers: Mutex<JoinSet<()>>,
+}
+
+/// What expires.
+enum Due {
+    Queue(Idle),
+    Messages(Aging),
 }
 
 impl Shared {
@@ -63,8 +72,34 @@ impl Shared {
     }
 
     fn disconnect(self: &Arc<Self>, connection: ConnectionId, runtime: &Handle) {
-        let idle = self.state().disconnect(connection);
+        let idle = self.change(runtime, |state| state.disconnect(connection));
         idle.into_iter().for_each(|idle| expire_later(runtime, self, idle));
+    }
+
+    /// A change that may put messages into queues: sets the timers of those that will expire there.
+    fn change<T>(self: &Arc<Self>, runtime: &Handle, change: impl FnOnce(&mut State) -> T) -> T {
+        let (result, aging) = {
+            let mut state = self.state();
+            (change(&mut state), state.take_aging())
+        };
+        aging.into_iter().for_each(|aging| self.later(runtime, aging.ttl, Due::Messages(aging)));
+        result
+    }
+
+    /// Does something when its time is over, if the broker is still there.
+    fn later(self: &Arc<Self>, runtime: &Handle, after: Duration, due: Due) {
+        let (shared, own) = (Arc::downgrade(self), runtime.clone());
+        let timer = async move {
+            tokio::time::sleep(after).await;
+            match (shared.upgrade(), due) {
+                (None, _) => {}
+                (Some(shared), Due::Queue(idle)) => shared.state().expire(&idle),
+                (Some(shared), Due::Messages(aging)) => shared.change(&own, |state| state.overdue(&aging)),
+            }
+        };
+        let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        while timers.try_join_next().is_some() {}
+        timers.spawn_on(timer, runtime);
     }
 }
 
@@ -76,6 +111,7 @@ impl EmbeddedBroker {
             lives: Mutex::default(),
             last_connection: AtomicU64::new(0),
             blocked: watch::channel(None).0,
+            timers: Mutex::default(),
         };
         EmbeddedBroker { shared: Arc::new(shared), faulty: None }
     }
@@ -248,7 +284,8 @@ impl Connection for EmbeddedConnection {
                 lost = self.life.ended() => return Err(lost),
             }
         }
-        let routed = self.state()?.publish(route.clone(), message);
+        self.life.check()?;
+        let routed = self.shared.change(&self.runtime, |state| state.publish(route.clone(), message));
         let published = routed.map(|routed| if routed { Published::Routed } else { Published::Unroutable });
         Ok(Confirm(Box::pin(std::future::ready(published))))
     }
@@ -303,11 +340,11 @@ async fn settle(
             taken = verdicts.recv_many(&mut batch, 1024) => {
                 let Some(shared) = shared.upgrade() else { return };
                 if taken == 0 {
-                    let idle = shared.state().remove_consumer(id);
+                    let idle = shared.change(&Handle::current(), |state| state.remove_consumer(id));
                     idle.into_iter().for_each(|idle| expire_later(&Handle::current(), &shared, idle));
                     return;
                 }
-                shared.state().settle(id, &batch);
+                shared.change(&Handle::current(), |state| state.settle(id, &batch));
                 batch.clear();
             }
             _ = &mut cancelled, if consuming => {
@@ -322,11 +359,26 @@ async fn settle(
 }
 
 fn expire_later(runtime: &Handle, shared: &Arc<Shared>, idle: Idle) {
-    let shared = Arc::downgrade(shared);
-    runtime.spawn(async move {
-        tokio::time::sleep(idle.expires).await;
-        if let Some(shared) = shared.upgrade() {
-            shared.state().expire(&idle);
+    shared.later(runtime, idle.expires, Due::Queue(idle));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_dropped_leaves_no_timer_behind() {
+        let alive = || Handle::current().metrics().num_alive_tasks();
+        let broker = EmbeddedBroker::new();
+        let connection = broker.connect().await.unwrap();
+        let day = Some(Duration::from_secs(86_400));
+        let queue = Queue { name: "q".into(), expires: day, message_ttl: day, ..Queue::default() };
+        connection.declare_queue(&queue).await.unwrap();
+        connection.publish(&Route::queue("q"), Message::default()).await.unwrap();
+        assert_eq!(alive(), 2, "one for the queue, one for the message");
+        drop((broker, connection));
+        while alive() > 0 {
+            tokio::task::yield_now().await;
         }
-    });
+    }
 }

@@ -291,9 +291,10 @@ impl Line {
         let id = message.correlation_id.clone().unwrap_or_default();
         let (key, bytes) = (format!("{}/{}", route.exchange, route.key), message.body_bytes());
         let copy = twice.then(|| (route.clone(), message.clone()));
-        let routed = self.network.broker.state().publish(route, message);
+        let publish = |route, message| self.network.broker.change(&self.runtime, |state| state.publish(route, message));
+        let routed = publish(route, message);
         if let Some((route, message)) = copy {
-            drop(self.network.broker.state().publish(route, message));
+            drop(publish(route, message));
         }
         if twice {
             self.network.count("message doubled");
@@ -347,7 +348,7 @@ impl Line {
         };
         if !arrived.is_empty() {
             self.network.note(format_args!("{self} consumer {consumer} settles {arrived:?}"));
-            self.network.broker.state().settle(consumer, &arrived);
+            self.network.broker.change(&self.runtime, |state| state.settle(consumer, &arrived));
         }
     }
 

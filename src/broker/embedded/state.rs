@@ -1,8 +1,9 @@
 //! Exchanges, queues, consumers and what is unacked: the embedded broker as plain data. Pure: no I/O, no clock, no
-//! lock; whoever holds it calls one method at a time.
+//! lock; whoever holds it calls one method at a time, and says when a time that it was told of is over.
 //!
 //! Invariants: a message of a queue is either ready or in exactly one consumer's `unacked`; `active` lists exactly the
-//! consumers of the queue that take deliveries; a consumer with prefetch p holds at most p unacked.
+//! consumers of the queue that take deliveries; a consumer with prefetch p holds at most p unacked; what is ready is not
+//! overdue.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,8 @@ struct Stored {
     message: Message,
     routing_key: String,
     redelivered: bool,
+    /// Its time was over while a consumer had it.
+    overdue: bool,
 }
 
 struct Exchange {
@@ -66,6 +69,13 @@ pub(super) struct Idle {
     pub(super) expires: std::time::Duration,
 }
 
+/// Messages that came to a queue, this one the last, and will expire: what to look for when their time is over.
+pub(super) struct Aging {
+    queue: String,
+    last: u64,
+    pub(super) ttl: std::time::Duration,
+}
+
 /// Everything there is.
 #[derive(Default)]
 pub(super) struct State {
@@ -74,6 +84,7 @@ pub(super) struct State {
     consumers: BTreeMap<ConsumerId, ConsumerState>,
     last_consumer: ConsumerId,
     last_position: u64,
+    aging: Vec<Aging>,
 }
 
 impl State {
@@ -155,13 +166,11 @@ impl State {
         queues.sort_unstable();
         queues.dedup();
         let Some(last) = queues.pop() else { return Ok(false) };
+        let fresh = |message, routing_key| Stored { message, routing_key, redelivered: false, overdue: false };
         for queue in queues {
-            self.enqueue(
-                &queue,
-                Stored { message: message.clone(), routing_key: route.key.clone(), redelivered: false },
-            );
+            self.enqueue(&queue, fresh(message.clone(), route.key.clone()));
         }
-        self.enqueue(&last, Stored { message, routing_key: route.key, redelivered: false });
+        self.enqueue(&last, fresh(message, route.key));
         Ok(true)
     }
 
@@ -201,13 +210,9 @@ impl State {
     pub(super) fn settle(&mut self, id: ConsumerId, verdicts: &[(u64, Verdict)]) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         let queue = consumer.queue.clone();
-        for (tag, verdict) in verdicts {
-            let Some((position, stored)) = consumer.unacked.remove(tag) else { continue };
-            if let (Verdict::Requeue, Some(queue)) = (verdict, self.queues.get_mut(&queue)) {
-                queue.ready.insert(position, Stored { redelivered: true, ..stored });
-            }
-        }
-        self.dispatch(&queue);
+        let held = verdicts.iter().filter_map(|(tag, verdict)| Some((consumer.unacked.remove(tag)?, verdict)));
+        let back = held.filter(|(_, verdict)| **verdict == Verdict::Requeue).map(|(held, _)| held).collect();
+        self.put_back(&queue, back);
     }
 
     /// No more deliveries for this consumer; what it holds can still be settled.
@@ -219,6 +224,10 @@ impl State {
         let state = self.queues.get_mut(&queue)?;
         state.active.retain(|&active| active != id);
         state.idle_epoch += 1;
+        if state.declared.single_active {
+            // It is the next one's turn.
+            self.dispatch(&queue);
+        }
         self.idle(&queue)
     }
 
@@ -226,12 +235,7 @@ impl State {
     pub(super) fn remove_consumer(&mut self, id: ConsumerId) -> Option<Idle> {
         let idle = self.cancel(id);
         let consumer = self.consumers.remove(&id)?;
-        if let Some(queue) = self.queues.get_mut(&consumer.queue) {
-            for (position, stored) in consumer.unacked.into_values() {
-                queue.ready.insert(position, Stored { redelivered: true, ..stored });
-            }
-        }
-        self.dispatch(&consumer.queue);
+        self.put_back(&consumer.queue, consumer.unacked.into_values().collect());
         idle
     }
 
@@ -274,6 +278,45 @@ impl State {
         }
     }
 
+    /// The messages that will expire since this was called last.
+    pub(super) fn take_aging(&mut self) -> Vec<Aging> {
+        std::mem::take(&mut self.aging)
+    }
+
+    /// The time of `aging` is over, and so is that of all that came to its queue before: what is ready is dead-lettered, in the
+    /// queue's order; what a consumer has, when it comes back.
+    pub(super) fn overdue(&mut self, aging: &Aging) {
+        let Some(queue) = self.queues.get_mut(&aging.queue) else { return };
+        let is_due = |position: &Position| position.1 <= aging.last;
+        let due: Vec<Position> = queue.ready.keys().filter(|position| is_due(position)).copied().collect();
+        let due: Vec<Stored> = due.iter().filter_map(|position| queue.ready.remove(position)).collect();
+        let consumers = self.consumers.values_mut().filter(|consumer| consumer.queue == aging.queue);
+        let held = consumers.flat_map(|consumer| consumer.unacked.values_mut());
+        held.filter(|(position, _)| is_due(position)).for_each(|(_, stored)| stored.overdue = true);
+        due.into_iter().for_each(|stored| self.dead_letter(&aging.queue, stored.message));
+    }
+
+    /// The message goes where the dead letters of its queue go, if anywhere.
+    fn dead_letter(&mut self, queue: &str, mut message: Message) {
+        let Some(to) = self.queues.get(queue).and_then(|queue| queue.declared.dead_letter.clone()) else { return };
+        for (name, value) in [("x-first-death-queue", queue), ("x-first-death-reason", "expired")] {
+            if !message.headers.iter().any(|(given, _)| given == name) {
+                message.headers.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        // As with RabbitMQ, an exchange that is not there is the end of it.
+        drop(self.publish(to, message));
+    }
+
+    /// What a consumer had goes back to its places.
+    fn put_back(&mut self, name: &str, held: Vec<(Position, Stored)>) {
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        let (overdue, back): (Vec<_>, Vec<_>) = held.into_iter().partition(|(_, stored)| stored.overdue);
+        queue.ready.extend(back.into_iter().map(|(at, stored)| (at, Stored { redelivered: true, ..stored })));
+        self.dispatch(name);
+        overdue.into_iter().for_each(|(_, stored)| self.dead_letter(name, stored.message));
+    }
+
     fn find(
         &mut self,
         by: ConnectionId,
@@ -306,6 +349,9 @@ impl State {
         self.last_position += 1;
         let priority = stored.message.priority.min(queue.declared.max_priority.unwrap_or(0));
         queue.ready.insert((Reverse(priority), self.last_position), stored);
+        if let Some(ttl) = queue.declared.message_ttl {
+            self.aging.push(Aging { queue: name.to_owned(), last: self.last_position, ttl });
+        }
         self.dispatch(name);
     }
 
@@ -314,7 +360,11 @@ impl State {
         let Some(queue) = self.queues.get_mut(name) else { return };
         while !queue.ready.is_empty() {
             let consumers = &self.consumers;
-            let turn = queue.active.iter().position(|id| consumers.get(id).is_some_and(ConsumerState::has_room));
+            let only = queue.active.iter().min().filter(|_| queue.declared.single_active);
+            let mut turns = queue.active.iter();
+            let turn = turns.position(|id| {
+                only.is_none_or(|only| only == id) && consumers.get(id).is_some_and(ConsumerState::has_room)
+            });
             let Some(turn) = turn else { return };
             queue.active.rotate_left(turn);
             let Some(id) = queue.active.pop_front() else { return };
@@ -339,13 +389,14 @@ impl ConsumerState {
             message: stored.message.clone(),
             routing_key: stored.routing_key.clone(),
             redelivered: stored.redelivered,
+            overdue: false,
         });
-        let Stored { message, routing_key, redelivered } = stored;
+        let Stored { message, routing_key, redelivered, .. } = stored;
         let delivery = Delivery { message, routing_key, redelivered, settle: Settle { tag, to } };
         if let Err(refused) = deliveries.send(delivery) {
             let Delivery { message, routing_key, redelivered, mut settle } = refused.0;
             settle.to = None;
-            return Some(Stored { message, routing_key, redelivered });
+            return Some(Stored { message, routing_key, redelivered, overdue: false });
         }
         self.last_tag = tag;
         if let Some(kept) = kept {

@@ -194,6 +194,7 @@ fn results_beyond_f64_are_errors_not_infinities() {
 }
 
 /// Waits until a task on another thread is some way into its factorisation.
+#[cfg(feature = "mkl")]
 fn until_begun(watch: &Watch) {
     let late = Instant::now() + Duration::from_secs(120);
     while watch.share() == 0.0 {

@@ -2,6 +2,7 @@
 //! [`on_both`] makes three tests of it: the embedded broker is held to it behind the simulations' network, too.
 
 mod consuming;
+mod expiring;
 mod links;
 mod only_rabbitmq;
 mod publishing;

@@ -11,8 +11,10 @@ on_both!(
     deleting_ends_consumers_and_what_was_in_it,
     an_exclusive_queue_is_locked_for_others_and_gone_with_its_connection,
     higher_priorities_go_first_and_equal_ones_in_order,
+    of_several_consumers_of_a_queue_with_one_active_the_oldest_gets_all_and_then_the_next,
     an_unused_queue_expires,
     a_used_queue_does_not_expire,
+    a_queue_that_is_declared_again_begins_its_time_anew_whatever_is_in_it,
     impossible_queues_are_refused,
 );
 
@@ -33,7 +35,8 @@ async fn declaring_again_the_same_is_no_error(on: Fixture) {
     let full = Queue {
         expires: Some(Duration::from_secs(60)),
         max_priority: Some(2),
-        dead_letter_queue: Some("conformance.dead".into()),
+        message_ttl: Some(Duration::from_secs(60)),
+        dead_letter: Some(Route::queue("conformance.dead")),
         ..queue(name)
     };
     fresh(&*connection, &full).await;
@@ -43,10 +46,15 @@ async fn declaring_again_the_same_is_no_error(on: Fixture) {
 
 async fn a_conflicting_declaration_is_refused_and_told(on: Fixture) {
     let connection = on.with_queue().await;
-    let other = Queue { max_priority: Some(2), ..queue(Q) };
-    let error = connection.declare_queue(&other).await.expect_err("other arguments");
-    assert!(matches!(error, Error::Operation { .. }), "{error}");
-    assert!(error.to_string().contains(Q) && error.to_string().contains("delete"), "{error}");
+    for other in [
+        Queue { max_priority: Some(2), ..queue(Q) },
+        Queue { message_ttl: Some(Duration::from_secs(60)), ..queue(Q) },
+        Queue { dead_letter: Some(Route::queue("conformance.dead")), ..queue(Q) },
+    ] {
+        let error = connection.declare_queue(&other).await.expect_err("other arguments");
+        assert!(matches!(error, Error::Operation { .. }), "{error}");
+        assert!(error.to_string().contains(Q) && error.to_string().contains("delete"), "{error}");
+    }
     connection.declare_exchange("conformance.kind", ExchangeKind::Direct).await.expect("declared");
     let error = connection.declare_exchange("conformance.kind", ExchangeKind::Fanout).await.expect_err("other kind");
     assert!(error.to_string().contains("conformance.kind"), "{error}");
@@ -89,10 +97,7 @@ async fn an_exclusive_queue_is_locked_for_others_and_gone_with_its_connection(on
     assert_eq!(body(&next(&mut consumer).await.message), "for you");
     drop(owner);
     assert!(soon("the end", consumer.next()).await.is_none());
-    soon("the queue gone", async {
-        while publish(&*other, &Route::queue(&mine.name), text("anybody?")).await == Published::Routed {}
-    })
-    .await;
+    until_gone(&*other, &mine.name).await;
 }
 
 async fn higher_priorities_go_first_and_equal_ones_in_order(on: Fixture) {
@@ -106,16 +111,25 @@ async fn higher_priorities_go_first_and_equal_ones_in_order(on: Fixture) {
     assert_eq!(bodies(&got), ["high 1", "high 2", "mid 1", "mid 2", "low 1", "low 2"]);
 }
 
+/// Publishes to a queue until it is gone. To ask for its status is a use on RabbitMQ, and would keep it.
+async fn until_gone(connection: &dyn Connection, name: &str) {
+    let gone = async {
+        loop {
+            match connection.publish(&Route::queue(name), text("still there?")).await.expect("published").0.await {
+                Ok(Published::Unroutable) => return,
+                // So RabbitMQ 4 answers what meets a queue that is just being deleted.
+                Ok(Published::Routed) | Err(Error::Nacked { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{name}: {error}"),
+            }
+        }
+    };
+    soon("the end of a queue", gone).await;
+}
+
 async fn an_unused_queue_expires(on: Fixture) {
     let connection = on.connect().await;
     fresh(&*connection, &Queue { expires: Some(Duration::from_millis(150)), ..queue(Q) }).await;
-    // Not by asking for its status: on RabbitMQ that is a use.
-    soon("the expiry", async {
-        while publish(&*connection, &Route::queue(Q), text("still there?")).await == Published::Routed {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until_gone(&*connection, Q).await;
     assert_eq!(connection.queue_status(Q).await.expect("a status"), None);
 }
 
@@ -126,23 +140,34 @@ async fn a_used_queue_does_not_expire(on: Fixture) {
     fresh(&*connection, &Queue { expires, ..queue("conformance.clock") }).await;
     let mut consumer = consume(&*connection, 1).await;
     // Another queue's expiry is the clock: when it is gone, this one would be.
-    soon("the other's expiry", async {
-        while publish(&*connection, &Route::queue("conformance.clock"), text("")).await == Published::Routed {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until_gone(&*connection, "conformance.clock").await;
     put(&*connection, &["still here"]).await;
     let held = next(&mut consumer).await;
     assert_eq!(body(&held.message), "still here");
     // Held or not, without a consumer it goes.
     drop(consumer);
-    soon("the expiry", async {
-        while publish(&*connection, &Route::queue(Q), text("")).await == Published::Routed {
-            tokio::task::yield_now().await;
+    until_gone(&*connection, Q).await;
+}
+
+async fn a_queue_that_is_declared_again_begins_its_time_anew_whatever_is_in_it(on: Fixture) {
+    let connection = on.connect().await;
+    let expires = Some(Duration::from_secs(2));
+    let kept = Queue { expires, ..queue(Q) };
+    fresh(&*connection, &kept).await;
+    fresh(&*connection, &Queue { expires, ..queue("conformance.clock") }).await;
+    put(&*connection, &["still here"]).await;
+    let again = async {
+        loop {
+            connection.declare_queue(&kept).await.expect("declared again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    })
-    .await;
+    };
+    tokio::select! {
+        () = until_gone(&*connection, "conformance.clock") => {}
+        () = again => {}
+    }
+    let held = next(&mut consume(&*connection, 1).await).await;
+    assert_eq!(body(&held.message), "still here");
 }
 
 async fn impossible_queues_are_refused(on: Fixture) {
@@ -151,7 +176,27 @@ async fn impossible_queues_are_refused(on: Fixture) {
         queue(""),
         Queue { quorum: true, exclusive: true, ..queue(Q) },
         Queue { quorum: true, max_priority: Some(2), ..queue(Q) },
+        Queue { dead_letter: Some(Route::queue("x".repeat(256))), ..queue(Q) },
     ] {
         assert!(matches!(connection.declare_queue(&wrong).await, Err(Error::Operation { .. })), "{wrong:?}");
     }
+}
+
+async fn of_several_consumers_of_a_queue_with_one_active_the_oldest_gets_all_and_then_the_next(on: Fixture) {
+    let connection = on.connect().await;
+    fresh(&*connection, &Queue { single_active: true, ..queue(Q) }).await;
+    let (mut first, mut second) = (consume(&*connection, 1).await, consume(&*connection, 2).await);
+    put(&*connection, &["1", "2", "3", "4", "5"]).await;
+    for text in ["1", "2", "3"] {
+        // The second has room for each of them.
+        let delivery = next(&mut first).await;
+        assert_eq!(body(&delivery.message), text);
+        delivery.settle.ack();
+    }
+    let held = next(&mut first).await;
+    assert_eq!(body(&held.message), "4");
+    held.settle.ack();
+    drop(first);
+    // On its way to the first it may have been, and comes back.
+    assert_eq!(body(&next(&mut second).await.message), "5");
 }

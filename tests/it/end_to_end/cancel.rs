@@ -9,11 +9,11 @@ use rabbitry::boss::{Boss, Submit, Ticket};
 use rabbitry::broker::{Consumer, Message};
 use rabbitry::task::{Task, TaskError, TaskId, WorkerRef};
 use rabbitry::transport::names;
-use rabbitry::wire::{self, Cancelled, Command, Control, OutcomeHead, PullRequest, Record, TaskHead};
+use rabbitry::wire::{self, Cancelled, Command, Control, OutcomeHead, PullRequest, Record};
 use rabbitry::worker::Options;
 
 use crate::pool::{
-    Did, Place, Probe, ProbeHandler, cut_all_connections, endless, on_both, one_slot, raw, soon, submit,
+    Did, Place, Probe, ProbeHandler, cut_all_connections, endless, on_both, one_slot, pulled_head, soon, submit,
 };
 
 on_both!(
@@ -108,14 +108,7 @@ async fn a_queued_task_is_never_computed(on: Place) {
 
 async fn a_task_whose_payload_is_on_its_way_is_let_go(on: Place) {
     let (mut client, _worker) = (on.client().await, on.worker(ProbeHandler::new(Ok), one_slot()));
-    let head = TaskHead {
-        kind: "probe".into(),
-        payload_bytes: 10 << 20,
-        checksum: None,
-        pull_from: Some(client.reply_to.clone()),
-        params: vec![],
-        ..raw(rabbitry::tasks::solve::System::random(2, 1, 0)).0
-    };
+    let head = pulled_head(&Probe::KIND, 10 << 20, &client.reply_to);
     client.publish(&names::work_queue("probe"), client.message(wire::encode(&head), b"")).await;
     let request: PullRequest = wire::decode(&client.reply().await.head).expect("a request for parts");
     assert_eq!(request.id, head.id);

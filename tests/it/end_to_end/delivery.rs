@@ -1,18 +1,22 @@
 //! Nothing is lost and nothing is counted that should not be: shutdowns, closes, cut connections.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, mpsc};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use rabbitry::task::TaskError;
+use rabbitry::broker::Queue;
+use rabbitry::task::{Task, TaskError};
 use rabbitry::tasks::solve::System;
 use rabbitry::transport::names;
 use rabbitry::worker::Options;
 
-use crate::pool::{Place, Probe, ProbeHandler, cut_all_connections, on_both, one_slot, soon, submit};
+use crate::pool::{Place, Probe, ProbeHandler, cut_all_connections, endless, on_both, one_slot, soon, submit};
 
 on_both!(
     a_worker_that_leaves_hands_back_what_it_had_not_begun,
+    a_suspect_that_waits_to_be_alone_when_its_worker_leaves_is_handed_back_uncounted,
+    suspects_that_follow_each_other_are_handed_over_once,
     a_boss_that_closes_takes_its_queues_with_it,
     a_connection_cut_in_mid_job_loses_nothing,
 );
@@ -42,6 +46,47 @@ async fn a_worker_that_leaves_hands_back_what_it_had_not_begun(on: Place) {
         assert_eq!(answer, vec![i as u8]);
     }
     assert_eq!(next.stop().await.done, 5);
+}
+
+async fn a_suspect_that_waits_to_be_alone_when_its_worker_leaves_is_handed_back_uncounted(on: Place) {
+    let (boss, mut client, mut runs) = (on.boss().await, on.client().await, endless(Probe::KIND));
+    let worker = on.worker(runs.handler.clone(), one_slot());
+    let _innocent = submit(&boss, Probe("innocent".into())).await;
+    runs.begins("innocent").await;
+    let queue = names::work_queue("probe");
+    let suspect = client.send_suspect().await;
+    // It takes nothing more: it has seen what it has.
+    client.until(&queue, "no consumer", |queue| queue.is_some_and(|queue| queue.consumers == 0)).await;
+    worker.ask_to_stop();
+    runs.enough();
+    assert_eq!(worker.stop().await.done, 1, "what ran was finished");
+    // A third attempt would be one too many.
+    let next = on.worker(ProbeHandler::new(Ok), Options { attempts_max: 3, ..one_slot() });
+    let outcome = client.outcome().await;
+    assert_eq!((outcome.id, outcome.error), (suspect, None));
+    assert_eq!(next.stop().await.done, 1);
+}
+
+async fn suspects_that_follow_each_other_are_handed_over_once(on: Place) {
+    const SUSPECTS: u64 = 10;
+    let mut client = on.client().await;
+    let mut sent = BTreeSet::new();
+    for _ in 0..SUSPECTS {
+        sent.insert(client.send_suspect().await);
+    }
+    // Has a copy of whatever is published for this kind: what is handed over.
+    let copies = Queue { name: format!("copies-{}", client.reply_to), exclusive: true, ..Queue::default() };
+    client.connection.declare_queue(&copies).await.expect("declared");
+    client.connection.bind_queue(&copies.name, names::WORK, "probe").await.expect("bound");
+    let worker = on.worker(ProbeHandler::new(Ok), Options { prefetch: SUSPECTS as u16, ..one_slot() });
+    for _ in 0..SUSPECTS {
+        let outcome = client.outcome().await;
+        assert_eq!(outcome.error, None);
+        assert!(sent.remove(&outcome.id));
+    }
+    assert_eq!(worker.stop().await.done, SUSPECTS);
+    let status = client.connection.queue_status(&copies.name).await.expect("a status").expect("it is there");
+    assert!(status.ready < SUSPECTS, "{} were handed over for {SUSPECTS}", status.ready);
 }
 
 async fn a_boss_that_closes_takes_its_queues_with_it(on: Place) {

@@ -4,12 +4,11 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rabbitry::task::Task;
-use rabbitry::tasks::solve::System;
 use rabbitry::transport::names;
 use rabbitry::wire::{self, OutcomeHead, Progress, TaskHead};
 use rabbitry::worker::Options;
 
-use crate::pool::{Place, Probe, ProbeHandler, cut_all_connections, on_both, one_slot, raw, soon, submit};
+use crate::pool::{Place, Probe, ProbeHandler, cut_all_connections, head, on_both, one_slot, soon, submit};
 
 on_both!(
     a_ticket_sees_its_task_get_on,
@@ -96,9 +95,10 @@ async fn a_task_that_is_computed_anew_begins_at_nothing(on: Place) {
     assert!(soon("an answer", ticket.outcome()).await.result.is_ok());
 }
 
-fn head(progress_to: String) -> TaskHead {
-    let (head, _) = raw(System::random(2, 1, 0));
-    TaskHead { kind: "probe".into(), params: vec![], progress_to: Some(progress_to), ..head }
+const BODY: &[u8] = b"body";
+
+fn reporting(progress_to: String) -> TaskHead {
+    TaskHead { progress_to: Some(progress_to), ..head(&Probe::KIND, BODY) }
 }
 
 async fn reports_are_few_and_only_of_what_moves(on: Place) {
@@ -111,9 +111,9 @@ async fn reports_are_few_and_only_of_what_moves(on: Place) {
         Ok(bytes)
     });
     let _worker = on.worker(steady, one_slot());
-    let (head, body) = (head(client.reply_to.clone()), raw(System::random(2, 1, 0)).1);
+    let head = reporting(client.reply_to.clone());
     let begun = Instant::now();
-    client.publish(&names::work_queue("probe"), client.message(wire::encode(&head), &body)).await;
+    client.publish(&names::work_queue("probe"), client.message(wire::encode(&head), BODY)).await;
     let (mut reports, mut last) = (0u32, 0);
     let outcome: OutcomeHead = loop {
         let reply = client.reply().await;
@@ -142,10 +142,9 @@ async fn a_queue_that_cannot_be_harms_nobody(on: Place) {
         Ok(bytes)
     });
     let worker = on.worker(half, Options { slots: 3, prefetch: 4, ..one_slot() });
-    let body = raw(System::random(2, 1, 0)).1;
     // Longer than AMQP allows, and one that is not there. Both come before that of a boss in the order of reports.
     for queue in ["q".repeat(300), "nobody".to_owned()] {
-        client.publish(&names::work_queue("probe"), client.message(wire::encode(&head(queue)), &body)).await;
+        client.publish(&names::work_queue("probe"), client.message(wire::encode(&reporting(queue)), BODY)).await;
         soon("its begin", begun.recv()).await;
     }
     let good = submit(&boss, Probe("good".into())).await;

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use rabbitry::boss::{self, Priority, Submit};
 use rabbitry::broker::Message;
+use rabbitry::task::Task;
 use rabbitry::tasks::solve::System;
 use rabbitry::transport::names;
-use rabbitry::wire::{self, TaskHead};
+use rabbitry::wire;
 use rabbitry::worker::Options;
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::pool::{Place, Probe, ProbeHandler, on_both, one_slot, raw, solve_handler, soon, submit};
+use crate::pool::{Place, Probe, ProbeHandler, head, on_both, one_slot, solve_handler, soon, submit};
 
 on_both!(
     two_workers_share_one_job,
@@ -126,9 +127,7 @@ async fn what_is_delivered_first_is_computed_first(on: Place) {
     let client = on.client().await;
     let sent: Vec<String> = (0..40).map(|number| format!("number {number}")).collect();
     for payload in &sent {
-        let head =
-            TaskHead { kind: "probe".into(), payload_bytes: payload.len() as u64, ..raw(System::random(1, 1, 0)).0 };
-        let head = TaskHead { checksum: Some(wire::checksum(&[payload])), ..head };
+        let head = head(&Probe::KIND, payload.as_bytes());
         let message = client.message(wire::encode(&head), payload.as_bytes());
         // Of nobody whom a worker would have to ask for first.
         let reply_to = Some("amq.rabbitmq.reply-to.nobody".into());

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::load::{Stream, Watched};
-use super::{BACK_WITHIN, PATIENCE, on_node, short_and_long};
+use super::restarts::Site;
+use super::{BACK_WITHIN, PATIENCE, on_node, short_and_long, within};
+use crate::http::client::Ask;
 use crate::programs::{BOSS, Process, WORKER, program, watcher};
 use crate::rabbitmq::Node;
 
@@ -78,6 +80,33 @@ async fn raise_alarms(rounds: usize) -> String {
         resumed.as_secs_f64(),
         tally.small + tally.pulled,
     )
+}
+
+/// Nothing but the question itself makes it publish.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_without_a_request_is_not_ready_while_the_broker_takes_nothing() {
+    let node = on_node(Node::start);
+    let site = Site::start(&node.url("t0")).await;
+    within(PATIENCE, "the bridge", site.until_ready()).await;
+    for (name, raise, clear) in ALARMS {
+        node.ctl(&raise).await;
+        let unready = async {
+            loop {
+                // The broker itself has to notice.
+                let reply = site.ask(Ask::get("/readyz")).await;
+                if reply.status != 200 {
+                    break reply;
+                }
+            }
+        };
+        let reply = within(PATIENCE, "the bridge to notice", unready).await.problem(503, "busy");
+        assert!(
+            reply["detail"].as_str().is_some_and(|detail| detail.contains(HINT) && detail.contains(name)),
+            "{reply}"
+        );
+        node.ctl(&clear).await;
+        within(PATIENCE, "the end of the alarm", site.until_ready()).await;
+    }
 }
 
 /// A boss that has published all it has when the alarm comes is told, too. Its tasks wait for workers.

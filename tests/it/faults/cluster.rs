@@ -26,8 +26,10 @@ async fn kill_nodes(rounds: usize) -> String {
     let broker = Arc::new(AmqpBroker::new(&url).expect("an address"));
     let options = boss::Options { quorum: true, ..boss::Options::default() };
     let boss = Arc::new(soon("a boss", Boss::connect(broker, options)).await.expect("a boss"));
-    let mut workers =
-        [0, 1].map(|_| Process::start(program(WORKER, &["--broker", &url, "--slots", "1", "--queue-type", "quorum"])));
+    // One is connected to the node that stays, one to the first that will be killed: it knows the others.
+    let all: Vec<String> = nodes.iter().map(|node| node.url("t0")).collect();
+    let mut workers = [&url, &all.join(",")]
+        .map(|broker| Process::start(program(WORKER, &["--broker", broker, "--slots", "1", "--queue-type", "quorum"])));
     for worker in &mut workers {
         worker.until_consuming().await;
     }
@@ -44,10 +46,13 @@ async fn kill_nodes(rounds: usize) -> String {
         }
         assert!(!stream.has_failed(), "an answer was wrong: see above");
     }
+    let [stayed, moved] = &workers;
+    let (pid, now) = (moved.pid(), Instant::now());
+    let what = "an answer of the worker that lost its node";
+    log.until(PATIENCE, what, |log| log.answers_since(now).find(|it| it.pid == pid).map(drop)).await;
     let tally = stream.end(PATIENCE).await;
-    for worker in &workers {
-        assert_eq!(worker.said().matches("consuming").count(), 1, "it stayed connected: {}", worker.said());
-    }
+    assert_eq!(stayed.said().matches("consuming").count(), 1, "it stayed connected: {}", stayed.said());
+    assert!(moved.said().matches("consuming").count() > 1, "it went to another node: {}", moved.said());
     boss.close().await;
     let longest = follower_gap.max(leader_gap);
     assert!(longest < BACK_WITHIN * 3, "nothing was answered for {longest:?}");

@@ -5,13 +5,16 @@
 //! every version of RabbitMQ there is. Both print their figures in one line, to be seen with `--nocapture`.
 
 mod alarms;
+mod clocks;
 mod cluster;
 mod cuts;
+mod deadly;
 mod kills;
 mod load;
 mod proxy;
 mod restarts;
 mod slow_reader;
+mod timeouts;
 
 use std::future::Future;
 use std::time::Duration;

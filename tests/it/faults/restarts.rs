@@ -21,7 +21,7 @@ const IN_FLIGHT: usize = 24;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A bridge process and what was given to it.
-struct Site {
+pub(super) struct Site {
     process: Process,
     address: SocketAddr,
     /// URLs, and the solution of each.
@@ -30,7 +30,7 @@ struct Site {
 }
 
 impl Site {
-    async fn start(url: &str) -> Site {
+    pub(super) async fn start(url: &str) -> Site {
         let spool = tempfile::TempDir::new().expect("a folder");
         let folder = spool.path().to_string_lossy().into_owned();
         let arguments = ["--broker", url, "--listen", "127.0.0.1:0", "--spool", &folder, "--memory", "256MiB"];
@@ -40,7 +40,7 @@ impl Site {
         Site { process, address, detached: Vec::new(), _spool: spool }
     }
 
-    async fn ask(&self, ask: Ask) -> crate::http::client::Reply {
+    pub(super) async fn ask(&self, ask: Ask) -> crate::http::client::Reply {
         let asked = async { Connection::one(self.address).await.ask(ask).await.expect("a reply") };
         within(PATIENCE, "a reply", asked).await
     }
@@ -55,7 +55,7 @@ impl Site {
     }
 
     /// When it was ready again.
-    async fn until_ready(&self) -> Instant {
+    pub(super) async fn until_ready(&self) -> Instant {
         while self.ask(Ask::get("/readyz")).await.status != 200 {
             tokio::time::sleep(LOOK).await;
         }

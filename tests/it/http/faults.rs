@@ -147,6 +147,8 @@ async fn queries_that_are_wrong_name_their_parameter() {
         ("/v1/solve?wait=x", "wait"),
         ("/v1/solve?wait=-1", "wait"),
         ("/v1/solve?wait=601", "wait"),
+        ("/v1/solve?wait=600.0000000000001", "wait"),
+        ("/v1/solve?wait=-1e-12", "wait"),
         ("/v1/solve?wait=NaN", "wait"),
         ("/v1/solve?wait=inf", "wait"),
         ("/v1/solve?wait=1&wait=2", "wait"),

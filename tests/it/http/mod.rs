@@ -6,6 +6,7 @@ mod detached;
 mod document;
 mod faults;
 mod hostile;
+mod kept;
 mod random;
 mod render;
 mod restart;
@@ -44,7 +45,7 @@ pub struct Site {
 struct Running {
     address: SocketAddr,
     stop: CancellationToken,
-    serving: JoinHandle<()>,
+    serving: JoinHandle<Result<(), String>>,
 }
 
 /// As a bridge has it by default, with bounds that tests can reach.
@@ -96,7 +97,8 @@ impl Site {
     pub async fn start(&mut self) {
         let bridge = Bridge::bind("127.0.0.1:0", self.options.clone()).await.expect("a bridge");
         let address = bridge.url().rsplit('/').next().expect("an address").parse().expect("an address");
-        let boss = self.place.boss_with(boss::Options { window_bytes: u64::MAX, quorum: false }).await;
+        let boss =
+            self.place.boss_keeping(boss::Options { window_bytes: u64::MAX, quorum: false }, bridge.keep()).await;
         let stop = CancellationToken::new();
         let launcher = Launcher::new(self.place.broker.clone());
         let serving = tokio::spawn(bridge.serve(boss, launcher, stop.clone()));
@@ -107,7 +109,7 @@ impl Site {
     pub async fn stop(&mut self) {
         let running = self.running.take().expect("it runs");
         running.stop.cancel();
-        soon("the bridge's end", running.serving).await.expect("no panic");
+        soon("the bridge's end", running.serving).await.expect("no panic").expect("a good end");
     }
 
     /// Begins to stop it, without waiting.

@@ -188,7 +188,7 @@ async fn outcome<T: Task>(ticket: Ticket<T>, boss: &Boss) -> Result<Outcome<T::A
 }
 
 /// Whether a task may have this outcome.
-fn right(
+pub fn right(
     plan: &TaskPlan,
     scenario: &Scenario,
     cancelled: bool,

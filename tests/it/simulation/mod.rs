@@ -5,6 +5,8 @@
 //! last of what happened; `RABBITRY_SIM_SEEDS=100000` runs so many (`make simulate SEEDS=100000`).
 
 mod actors;
+mod away;
+mod kept;
 mod kinds;
 mod scenario;
 
@@ -17,7 +19,7 @@ use rabbitry::boss::{Boss, Submit};
 use rabbitry::broker::embedded::{EmbeddedBroker, FaultPlan, Trace};
 use rabbitry::broker::{Broker, Consume};
 use rabbitry::task::ambient::Simulation;
-use rabbitry::task::{TaskError, TaskId};
+use rabbitry::task::{Kind, TaskError, TaskId};
 use rabbitry::transport::names;
 use rabbitry::wire::{self, TaskHead};
 use tokio::task::JoinSet;
@@ -50,10 +52,13 @@ struct Ran {
 }
 
 fn run(seed: u64) -> Ran {
-    run_as(Scenario::new(seed))
+    run_as(Scenario::new(seed), play)
 }
 
-fn run_as(scenario: Scenario) -> Ran {
+fn run_as(
+    scenario: Scenario,
+    play: impl AsyncFn(Arc<Scenario>, &EmbeddedBroker, &mut Vec<Told>) -> Result<(), String>,
+) -> Ran {
     let (seed, scenario) = (scenario.seed, Arc::new(scenario));
     watch_panics();
     PANICKED.set(None);
@@ -163,9 +168,14 @@ async fn all_told(callers: &mut JoinSet<Result<Option<Told>, String>>, all: &mut
     Ok(())
 }
 
+/// Whether it is one of the queues that all share for the tasks of this kind.
+fn is_of(name: &str, kind: &Kind) -> bool {
+    name == names::work_queue(kind.as_str()) || name == names::later_queue(kind.as_str())
+}
+
 /// Waits until nobody has anything to do: no message in a work queue or in hand, no task pending, no slot taken.
 async fn idle(broker: &EmbeddedBroker, bosses: &[(Arc<Boss>, u64)]) {
-    let is_work = |name: &str| KINDS.iter().any(|kind| names::work_queue(kind.as_str()) == name);
+    let is_work = |name: &str| KINDS.iter().any(|kind| is_of(name, kind));
     let mut since = Instant::now();
     // As long as something may still be on its way to the broker, or the broker blocked.
     while since.elapsed() < Duration::from_secs(90) {
@@ -185,7 +195,7 @@ async fn idle(broker: &EmbeddedBroker, bosses: &[(Arc<Boss>, u64)]) {
 
 /// What is in any queue but that of the dead letters; a queue that only a connection can have, too.
 fn left(broker: &EmbeddedBroker) -> String {
-    let shared = |name: &str| name == names::DEAD || KINDS.iter().any(|kind| names::work_queue(kind.as_str()) == name);
+    let shared = |name: &str| name == names::DEAD || KINDS.iter().any(|kind| is_of(name, kind));
     let left = broker
         .contents()
         .into_iter()
@@ -365,7 +375,7 @@ fn nothing_is_lost_doubled_or_hung_whatever_goes_wrong() {
 fn a_boss_comes_back_as_often_as_it_takes_though_the_broker_still_has_its_old_names() {
     all(0..100, |seed| {
         let faults = FaultPlan { cuts: 200, unnoticed_percent: 100, faults_max: 40, ..FaultPlan::calm(seed) };
-        run_as(Scenario { faults, ..Scenario::new(seed) })
+        run_as(Scenario { faults, ..Scenario::new(seed) }, play)
     });
 }
 
@@ -389,7 +399,7 @@ fn pulled_payloads_that_fit_only_one_by_one_may_share_a_message() {
     let sum = all(0..1, |seed| {
         let boss = BossPlan { window_bytes: 1 << 30, crash_at: None, tasks: (0..20).map(task).collect() };
         let (bosses, workers) = (vec![boss], vec![worker.clone()]);
-        run_as(Scenario { seed, faults: FaultPlan::calm(seed), attempts_max: None, bosses, workers })
+        run_as(Scenario { seed, faults: FaultPlan::calm(seed), attempts_max: None, bosses, workers }, play)
     });
     assert!(sum.outcomes.iter().eq([(&"answer", &20)]), "{:?}", sum.outcomes);
 }

@@ -177,6 +177,39 @@ async fn finish_drops_the_payload_and_keeps_the_record() {
     assert_eq!(spool.bytes(), file_bytes(folder.path()));
 }
 
+#[test]
+fn the_owners_name_is_made_once_and_anew_if_it_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |text: &str| text.starts_with("boss-").then(|| text.to_owned());
+    let owner = |fresh: &str| open(folder.path()).0.owner(read, fresh.to_owned(), String::as_str).unwrap();
+    assert_eq!([owner("boss-1"), owner("boss-2")], ["boss-1", "boss-1"]);
+    for wrong in [b"nobody".as_slice(), b"", &[0xff; 10], &[b'b'; 1000]] {
+        std::fs::write(folder.path().join("boss.id"), wrong).unwrap();
+        assert_eq!([owner("boss-3"), owner("boss-4")], ["boss-3", "boss-3"]);
+    }
+}
+
+#[tokio::test]
+async fn a_task_awaits_its_answer_until_it_is_there_or_the_task_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path());
+    for id in [1, 2] {
+        spool.put(task(id, &[]), vec![]).await.unwrap();
+    }
+    let ids = [1, 2, 3].map(TaskId);
+    let awaits = spool.awaits();
+    assert_eq!(ids.map(&awaits), [Some(80), Some(80), None]);
+    spool.finish(TaskId(1), &failure(), vec![]).await.unwrap();
+    assert_eq!(ids.map(&awaits), [None, Some(80), None]);
+    drop(spool);
+    assert_eq!(ids.map(&awaits), [None; 3], "it is closed");
+    let (spool, _) = open(folder.path());
+    let awaits = spool.awaits();
+    assert_eq!(ids.map(&awaits), [None, Some(80), None]);
+    spool.remove(TaskId(2)).await.unwrap();
+    assert_eq!(ids.map(&awaits), [None; 3]);
+}
+
 #[tokio::test]
 async fn the_first_of_an_id_stays() {
     let folder = tempfile::tempdir().unwrap();

@@ -69,5 +69,16 @@ pub(super) fn root(json: &[u8]) -> Result<Root, String> {
     if objects > OBJECTS_AT_LEAST + json.len() / BYTES_PER_OBJECT {
         return Err(format!("its JSON holds {objects} objects in {} bytes: that is no scene", json.len()));
     }
-    Root::from_slice(json).map_err(|error| format!("its JSON is not a scene's ({error})"))
+    Root::from_slice(json).map_err(|error| format!("its JSON is not a scene's ({})", shortened(&error.to_string())))
+}
+
+/// An error that may quote any text of the file: its beginning, and its end, which has the line.
+fn shortened(error: &str) -> String {
+    const MAX: usize = 100;
+    let count = error.chars().count();
+    if count <= 2 * MAX {
+        return error.to_owned();
+    }
+    let (begin, end) = (error.chars().take(MAX), error.chars().skip(count - MAX));
+    begin.chain("...".chars()).chain(end).collect()
 }

@@ -42,6 +42,8 @@ fn json_that_is_no_scene_is_refused() {
     assert!(json("{").contains("its JSON is not a scene's (EOF"));
     assert!(json("[]").contains("its JSON is not a scene's"));
     assert!(json("{\"asset\":{\"version\":\"2.0\"}}").contains("scene 0 does not exist, there are 0"));
+    let long = json(&format!("{{\"scene\":\"{}\"}}", "é{}".repeat(1000)));
+    assert!(long.len() < 500 && long.contains("column"), "{long}");
     let deep = |before: &str| json(&format!("{{{before}{}{},\"asset\":0}}", "[".repeat(200_000), "]".repeat(200_000)));
     assert!(deep("\"other\":").contains("its JSON is not a scene's (invalid type"), "{}", deep("\"other\":"));
     assert!(deep("\"accessors\":[{\"min\":").contains("recursion limit"), "{}", deep("\"accessors\":[{\"min\":"));

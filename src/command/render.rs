@@ -28,7 +28,7 @@ const HINT_AFTER: Duration = Duration::from_secs(2);
 /// The bar moves so often.
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// `--preview` writes so often.
+/// `--preview` writes with the first piece, and then so often at most.
 const PREVIEW: Duration = Duration::from_secs(1);
 
 /// What to render, as asked for.
@@ -248,9 +248,9 @@ impl Preview {
         let Some(Preview { render, output, writing }) = preview else { return std::future::pending().await };
         let mut shown = 0;
         loop {
-            tokio::time::sleep(PREVIEW).await;
             let pieces = render.progress().pieces;
             if pieces == shown {
+                tokio::time::sleep(REDRAW).await;
                 continue;
             }
             shown = pieces;
@@ -264,6 +264,7 @@ impl Preview {
             if let Ok(Err(error)) = written {
                 tracing::warn!(%error, "no preview");
             }
+            tokio::time::sleep(PREVIEW).await;
         }
     }
 }

@@ -217,26 +217,29 @@ impl State {
 
     /// No more deliveries for this consumer; what it holds can still be settled.
     pub(super) fn cancel(&mut self, id: ConsumerId) -> Option<Idle> {
-        let consumer = self.consumers.get_mut(&id)?;
-        consumer.deliveries = None;
-        consumer.verdicts = None;
-        let queue = consumer.queue.clone();
-        let state = self.queues.get_mut(&queue)?;
-        state.active.retain(|&active| active != id);
-        state.idle_epoch += 1;
-        if state.declared.single_active {
-            // It is the next one's turn.
-            self.dispatch(&queue);
-        }
+        let queue = self.stop(id)?;
+        // Where only one of them is active it is the next one's turn.
+        self.dispatch(&queue);
         self.idle(&queue)
     }
 
-    /// Forgets a consumer; what it holds goes back.
+    /// Forgets a consumer; what it holds goes back, before it is another one's turn.
     pub(super) fn remove_consumer(&mut self, id: ConsumerId) -> Option<Idle> {
-        let idle = self.cancel(id);
+        let queue = self.stop(id);
         let consumer = self.consumers.remove(&id)?;
         self.put_back(&consumer.queue, consumer.unacked.into_values().collect());
-        idle
+        self.idle(&queue?)
+    }
+
+    /// A consumer takes no more. The name of its queue, if that is there.
+    fn stop(&mut self, id: ConsumerId) -> Option<String> {
+        let consumer = self.consumers.get_mut(&id)?;
+        consumer.deliveries = None;
+        consumer.verdicts = None;
+        let queue = self.queues.get_mut(&consumer.queue)?;
+        queue.active.retain(|&active| active != id);
+        queue.idle_epoch += 1;
+        Some(consumer.queue.clone())
     }
 
     /// The end of a connection: its exclusive queues go, what its consumers hold goes back.
@@ -249,7 +252,7 @@ impl State {
         let mut consumers: Vec<ConsumerId> = consumers.collect();
         // All stop taking before anything goes back, else one would be given what another of them held.
         consumers.sort_unstable();
-        consumers.iter().for_each(|&id| drop(self.cancel(id)));
+        consumers.iter().for_each(|&id| drop(self.stop(id)));
         consumers.into_iter().filter_map(|id| self.remove_consumer(id)).collect()
     }
 

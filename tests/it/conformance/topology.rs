@@ -12,6 +12,7 @@ on_both!(
     an_exclusive_queue_is_locked_for_others_and_gone_with_its_connection,
     higher_priorities_go_first_and_equal_ones_in_order,
     of_several_consumers_of_a_queue_with_one_active_the_oldest_gets_all_and_then_the_next,
+    what_a_dead_connection_held_of_a_queue_with_one_active_goes_to_the_next_before_the_rest,
     an_unused_queue_expires,
     a_used_queue_does_not_expire,
     a_queue_that_is_declared_again_begins_its_time_anew_whatever_is_in_it,
@@ -199,4 +200,21 @@ async fn of_several_consumers_of_a_queue_with_one_active_the_oldest_gets_all_and
     drop(first);
     // On its way to the first it may have been, and comes back.
     assert_eq!(body(&next(&mut second).await.message), "5");
+}
+
+async fn what_a_dead_connection_held_of_a_queue_with_one_active_goes_to_the_next_before_the_rest(on: Fixture) {
+    let (connection, other) = (on.connect().await, on.connect().await);
+    fresh(&*connection, &Queue { single_active: true, ..queue(Q) }).await;
+    let mut first = consume(&*other, 2).await;
+    let mut second = consume(&*connection, 5).await;
+    put(&*connection, &["1", "2", "3", "4", "5"]).await;
+    let held = [next(&mut first).await, next(&mut first).await];
+    other.close().await;
+    for text in ["1", "2", "3", "4", "5"] {
+        let delivery = next(&mut second).await;
+        assert_eq!(body(&delivery.message), text);
+        assert_eq!(delivery.redelivered, text < "3");
+        delivery.settle.ack();
+    }
+    drop(held);
 }

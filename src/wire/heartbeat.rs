@@ -73,6 +73,8 @@ pub enum Command {
         task: TaskId,
         /// The results queue that has the outcome.
         reply_to: String,
+        /// As in its head. Published again, with a time of its own, it is to be answered again.
+        sent_unix_ms: u64,
     },
 }
 

@@ -159,7 +159,12 @@ enum Missing {
     Broker(Error),
 }
 
-type Answer = (OutcomeHead, Vec<Bytes>);
+/// The outcome of a task, and when that was sent.
+struct Answer {
+    head: OutcomeHead,
+    payload: Vec<Bytes>,
+    sent_unix_ms: u64,
+}
 
 struct Way<'a> {
     session: &'a Session,
@@ -219,7 +224,7 @@ impl Way<'_> {
         }
         // Copies only: who publishes it again with the same id wants to hear again.
         let is_copy = |job: &Job| redelivered || job.head.attempt > 0;
-        jobs.retain(|job| !(is_copy(job) && running.is_answered(job.head.id, &reply_to)));
+        jobs.retain(|job| !(is_copy(job) && running.is_answered(job.head.id, &reply_to, job.head.sent_unix_ms)));
         let to = Return {
             reply_to,
             correlation_id: self.message.correlation_id.clone(),
@@ -485,12 +490,18 @@ impl Way<'_> {
             // They may have been stopped for that alone, and are redelivered.
             return Err(Error::Lost("the session ended before the answer".into()));
         }
+        // A copy that was stopped because of another's answer has nothing to say.
+        answers.retain(|Answer { head, sent_unix_ms, .. }| {
+            let is_stopped = head.error == Some(TaskError::Cancelled);
+            !(is_stopped && worker.running.is_answered(head.id, &to.reply_to, *sent_unix_ms))
+        });
         worker.done.fetch_add(answers.len() as u64, Relaxed);
-        worker.failed.fetch_add(answers.iter().filter(|(head, _)| head.error.is_some()).count() as u64, Relaxed);
-        let ids: Vec<TaskId> = answers.iter().map(|(head, _)| head.id).collect();
+        worker.failed.fetch_add(answers.iter().filter(|it| it.head.error.is_some()).count() as u64, Relaxed);
+        let answered: Vec<(TaskId, u64)> = answers.iter().map(|it| (it.head.id, it.sent_unix_ms)).collect();
         let sent_ns = monotonic_ns();
-        answers.iter_mut().filter_map(|(head, _)| head.times.as_mut()).for_each(|times| times.sent_ns = sent_ns);
-        let sent = answer::send(&*self.session.connection, to, answers).await.inspect_err(|_| {
+        answers.iter_mut().filter_map(|it| it.head.times.as_mut()).for_each(|times| times.sent_ns = sent_ns);
+        let outcomes = answers.into_iter().map(|it| (it.head, it.payload)).collect();
+        let sent = answer::send(&*self.session.connection, to, outcomes).await.inspect_err(|_| {
             // RabbitMQ 4 does not take what meets a queue that is just being deleted: the next delivery asks whether it is.
             worker.there.remove(&to.reply_to);
         })?;
@@ -507,19 +518,19 @@ impl Way<'_> {
         // While it drains nobody sees a consumer end.
         let unseen = self.source.let_go.load(Relaxed) || self.session.draining.is_cancelled();
         if sent == Published::Routed && (unseen || self.source.ended.is_cancelled()) {
-            self.tell_answered(&ids, &to.reply_to).await;
+            self.tell_answered(&answered, &to.reply_to).await;
         }
         Ok(())
     }
 
     /// Copies of these tasks may be anywhere: whoever meets one need not compute it. They are answered, whether this gets
     /// through or not.
-    async fn tell_answered(&self, tasks: &[TaskId], reply_to: &str) {
+    async fn tell_answered(&self, tasks: &[(TaskId, u64)], reply_to: &str) {
         for tasks in tasks.chunks(WORDS_MAX) {
             let mut head = Vec::new();
-            for &task in tasks {
-                self.session.worker.running.answered(task, reply_to);
-                let command = Command::Answered { task, reply_to: reply_to.to_owned() };
+            for &(task, sent_unix_ms) in tasks {
+                self.session.worker.running.answered(task, reply_to, sent_unix_ms);
+                let command = Command::Answered { task, reply_to: reply_to.to_owned(), sent_unix_ms };
                 wire::encode_into(&Control { command }, &mut head);
             }
             let message = Message { head: head.into(), ..Message::default() };

@@ -96,7 +96,9 @@ async fn obey(connection: &dyn Connection, worker: &Worker, controls: Vec<Contro
             Command::Cancel { task } => worker.running.cancel(task),
             // For bosses.
             Command::QueueLost { .. } => {}
-            Command::Answered { task, reply_to } => worker.running.answered(task, &reply_to),
+            Command::Answered { task, reply_to, sent_unix_ms } => {
+                worker.running.answered(task, &reply_to, sent_unix_ms)
+            }
         }
     }
     if asked { beat(connection, worker, false).await } else { Ok(()) }

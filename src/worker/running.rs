@@ -30,14 +30,22 @@ struct State {
     /// How many of them are to be reported.
     reporting: usize,
     cancelled: Recent<TaskId>,
-    /// Those that are answered, to which queue, and may be delivered once more. A boss that asks again wants to hear again.
-    answered: Recent<(TaskId, String)>,
+    /// Those that are answered and may be delivered once more.
+    answered: Recent<Publication>,
+}
+
+/// A task, the queue that its outcome goes to, and when it was sent there: whoever publishes it again, under a time of its own,
+/// has lost the first outcome, and wants to hear again.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Publication {
+    task: TaskId,
+    reply_to: Arc<str>,
+    sent_unix_ms: u64,
 }
 
 struct Entry {
-    id: TaskId,
+    publication: Publication,
     session: u64,
-    reply_to: Arc<str>,
     progress_to: Option<String>,
     reported: u16,
     watch: Watch,
@@ -83,9 +91,8 @@ impl Running {
     ) -> Entered {
         let watch = Watch::over(head.id, head.attempt, deadline);
         let entry = Entry {
-            id: head.id,
+            publication: Publication { task: head.id, reply_to: reply_to.clone(), sent_unix_ms: head.sent_unix_ms },
             session,
-            reply_to: reply_to.clone(),
             progress_to: head.progress_to.clone(),
             reported: 0,
             watch: watch.clone(),
@@ -107,24 +114,25 @@ impl Running {
     /// Stops a task, and any copy of it that comes later.
     pub(super) fn cancel(&self, task: TaskId) {
         self.state().cancelled.add(task);
-        self.stop(|entry| entry.id == task);
+        self.stop(|entry| entry.publication.task == task);
     }
 
     /// A task has its answer, here or at another worker: copies of it stop, and are dropped when they come.
-    pub(super) fn answered(&self, task: TaskId, reply_to: &str) {
-        self.state().answered.add((task, reply_to.to_owned()));
-        self.stop(|entry| entry.id == task && &*entry.reply_to == reply_to);
+    pub(super) fn answered(&self, task: TaskId, reply_to: &str, sent_unix_ms: u64) {
+        let publication = Publication { task, reply_to: Arc::from(reply_to), sent_unix_ms };
+        self.state().answered.add(publication.clone());
+        self.stop(|entry| entry.publication == publication);
     }
 
     /// Whether somebody said so lately.
-    pub(super) fn is_answered(&self, task: TaskId, reply_to: &str) -> bool {
-        let state = self.state();
-        !state.answered.ids.is_empty() && state.answered.ids.contains(&(task, reply_to.to_owned()))
+    pub(super) fn is_answered(&self, task: TaskId, reply_to: &str, sent_unix_ms: u64) -> bool {
+        let publication = Publication { task, reply_to: Arc::from(reply_to), sent_unix_ms };
+        self.state().answered.ids.contains(&publication)
     }
 
     /// Waits until this task is not in hand, or was told to stop.
     pub(super) async fn until_left(&self, task: TaskId) {
-        let goes_on = |entry: &Entry| entry.id == task && entry.watch.check().is_ok();
+        let goes_on = |entry: &Entry| entry.publication.task == task && entry.watch.check().is_ok();
         loop {
             let (left, stopped) = (self.left.notified(), self.stopped.notified());
             tokio::pin!(left, stopped);
@@ -140,7 +148,7 @@ impl Running {
 
     /// Stops what would answer to this queue.
     pub(super) fn stop_for(&self, reply_to: &str) {
-        self.stop(|entry| &*entry.reply_to == reply_to);
+        self.stop(|entry| &*entry.publication.reply_to == reply_to);
     }
 
     /// Stops what came on this session. The same task may come again on another.
@@ -155,7 +163,7 @@ impl Running {
 
     /// Whether something in hand would answer to this queue.
     pub(super) fn answers_to(&self, reply_to: &str) -> bool {
-        self.state().tasks.values().any(|entry| &*entry.reply_to == reply_to)
+        self.state().tasks.values().any(|entry| &*entry.publication.reply_to == reply_to)
     }
 
     /// Waits until all of these were told to stop.
@@ -188,7 +196,7 @@ impl Running {
             let permille = (entry.watch.share() * 1000.0) as u16;
             if permille != entry.reported {
                 entry.reported = permille;
-                let share = Share { task: entry.id, permille };
+                let share = Share { task: entry.publication.task, permille };
                 match moved.get_mut(queue) {
                     Some(shares) => shares.push(share),
                     None => drop(moved.insert(queue.clone(), vec![share])),
@@ -316,13 +324,16 @@ mod tests {
         let mut copy = pin!(running.until_left(TaskId(1)));
         assert!(poll!(&mut copy).is_pending());
         drop(other);
-        assert!(poll!(&mut copy).is_pending() && !running.is_answered(TaskId(1), "boss"));
-        running.answered(TaskId(1), "boss");
+        assert!(poll!(&mut copy).is_pending() && !running.is_answered(TaskId(1), "boss", 5));
+        running.answered(TaskId(1), "boss", 5);
         drop(first);
-        assert!(poll!(&mut copy).is_ready() && running.is_answered(TaskId(1), "boss"));
-        assert!(!running.is_answered(TaskId(1), "boss.2"), "it asks anew");
+        assert!(poll!(&mut copy).is_ready() && running.is_answered(TaskId(1), "boss", 5));
+        assert!(!running.is_answered(TaskId(1), "boss.2", 5), "it asks anew");
+        assert!(!running.is_answered(TaskId(1), "boss", 6), "it asks anew, where its first answer was lost");
         let elsewhere = running.enter(&head(3, None), &boss, 1, None);
-        running.answered(TaskId(3), "boss");
+        running.answered(TaskId(3), "boss", 7);
+        assert!(!stopped(&elsewhere), "that is answered which was sent before");
+        running.answered(TaskId(3), "boss", 0);
         assert!(stopped(&elsewhere), "another worker was faster");
     }
 

@@ -82,5 +82,5 @@ pub(super) fn finish(
         in_parts: false,
         params: blob.params,
     };
-    (outcome, blob.payload)
+    Answer { head: outcome, payload: blob.payload, sent_unix_ms: head.sent_unix_ms }
 }

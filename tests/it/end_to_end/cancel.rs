@@ -9,11 +9,11 @@ use rabbitry::boss::{Boss, Submit, Ticket};
 use rabbitry::broker::{Consumer, Message};
 use rabbitry::task::{Task, TaskError, TaskId, WorkerRef};
 use rabbitry::transport::names;
-use rabbitry::wire::{self, Cancelled, Command, Control, OutcomeHead, PullRequest, Record};
+use rabbitry::wire::{self, Cancelled, Command, Control, OutcomeHead, PullRequest, Record, TaskHead};
 use rabbitry::worker::Options;
 
 use crate::pool::{
-    Did, Place, Probe, ProbeHandler, cut_all_connections, endless, on_both, one_slot, pulled_head, soon, submit,
+    Did, Place, Probe, ProbeHandler, cut_all_connections, endless, head, on_both, one_slot, pulled_head, soon, submit,
 };
 
 on_both!(
@@ -33,6 +33,7 @@ on_both!(
     a_lost_connection_frees_the_slots_and_fails_no_task,
     a_lost_consumer_fails_no_task,
     a_worker_that_drains_can_still_be_told_to_stop,
+    copies_of_what_is_answered_stop_without_a_word_and_what_was_published_again_goes_on,
 );
 
 async fn task(boss: &Boss, payload: &'static str) -> Ticket<Probe> {
@@ -342,4 +343,29 @@ async fn a_worker_that_drains_can_still_be_told_to_stop(on: Place) {
     assert_eq!(worker.stop().await.done, 1);
     assert!(waits.cancel());
     cancelled(waits).await;
+}
+
+async fn copies_of_what_is_answered_stop_without_a_word_and_what_was_published_again_goes_on(on: Place) {
+    let (mut client, mut tasks) = (on.client().await, endless(Probe::KIND));
+    let worker = on.worker(tasks.handler.clone(), Options { slots: 2, prefetch: 4, ..one_slot() });
+    let publish = async |id, attempt, sent_unix_ms, payload: &'static str| {
+        let head = TaskHead { id, attempt, sent_unix_ms, ..head(&Probe::KIND, payload.as_bytes()) };
+        let message = client.message(wire::encode(&head), payload.as_bytes());
+        client.publish(&names::work_queue("probe"), message).await;
+    };
+    let (one, other) = (TaskId::random(), TaskId::random());
+    publish(one, 0, 5, "first").await;
+    tasks.begins("first").await;
+    publish(one, 0, 6, "anew").await;
+    tasks.begins("anew").await;
+    client.control(Command::Answered { task: one, reply_to: client.reply_to.clone(), sent_unix_ms: 5 }).await;
+    tasks.stops("first").await;
+    publish(one, 1, 5, "copy").await;
+    publish(other, 0, 5, "other").await;
+    tasks.begins("other").await;
+    tasks.enough();
+    let mut answered = [client.outcome().await, client.outcome().await];
+    answered.sort_by_key(|outcome| outcome.id != one);
+    assert_eq!(answered.map(|outcome| (outcome.id, outcome.error)), [(one, None), (other, None)]);
+    assert_eq!(worker.stop().await.done, 2);
 }

@@ -24,6 +24,9 @@ use super::scenario::{Go, Scenario, TaskPlan, Then};
 
 /// Seeds that every run of the tests has.
 const SEEDS: u64 = 200;
+/// And those that found something: a task published again that was taken for a copy of what had been answered, parts of an
+/// answer that came back behind its head.
+const FOUND: [u64; 4] = [20213, 22935, 20974, 21542];
 /// A keeper sends nothing before it has read what waited, for this long: as a bridge.
 const CATCH_UP: Duration = Duration::from_secs(10);
 /// Among the outcomes: of how many tasks the outcome waited for a later life.
@@ -101,9 +104,10 @@ impl Disk {
         waits.then(|| self.plans()[number].deed.answer_bytes as u64)
     }
 
-    fn is_complete(&self) -> bool {
+    /// The numbers of the tasks that have no outcome.
+    fn waiting(&self) -> Vec<usize> {
         let records = self.records();
-        records.len() == self.plans().len() && records.values().all(|record| matches!(record, Record::Written(_)))
+        (0..self.plans().len()).filter(|number| !matches!(records.get(number), Some(Record::Written(_)))).collect()
     }
 
     /// Something that takes its time, in which the keeper may die.
@@ -233,7 +237,7 @@ async fn live(broker: &EmbeddedBroker, disk: &Arc<Disk>, life: Option<&Life>) ->
     claims.spawn(keeper.clone().claim_all(unclaimed));
     (0..disk.plans().len()).for_each(|number| drop(calls.spawn(keeper.clone().call(number))));
     let complete = async {
-        while !disk.is_complete() {
+        while !disk.waiting().is_empty() {
             disk.written.notified().await;
         }
     };
@@ -302,8 +306,8 @@ async fn play(
             sleep(life.away).await;
         }
         let program = broker.named("keeper.last");
-        let last =
-            timeout(PATIENCE, live(&program, &disk, None)).await.map_err(|_| "tasks without an outcome".to_owned())?;
+        let last = timeout(PATIENCE, live(&program, &disk, None)).await;
+        let last = last.map_err(|_| format!("tasks without an outcome: {:?}", disk.waiting()))?;
         last?.ok_or_else(|| "the last keeper went".to_owned())
     };
     let keeper = tokio::select! {
@@ -363,7 +367,7 @@ fn run(seed: u64) -> super::Ran {
 fn every_kept_task_has_one_outcome_however_often_its_keeper_goes() {
     let base = super::number("RABBITRY_SIM_BASE").unwrap_or(0);
     let many = super::number("RABBITRY_SIM_SEEDS").unwrap_or(SEEDS);
-    let sum = super::all(base..base + many, run);
+    let sum = super::all((base..base + many).chain(FOUND), run);
     if sum.seeds >= SEEDS {
         let wanted = [CLAIMED, "answer", "invalid", "panicked", "too_many_attempts"];
         let missing: Vec<_> = wanted.into_iter().filter(|it| sum.outcomes.get(it).is_none_or(|n| *n == 0)).collect();

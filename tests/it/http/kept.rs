@@ -31,6 +31,14 @@ fn results_of(site: &Site) -> String {
     names::results_queue(&kept_name(&site.options.spool))
 }
 
+/// Stops the bridge and lets what it has sent be computed; its answers wait.
+async fn answered_meanwhile(site: &mut Site, client: &Client, gate: &Gated, messages: u64) {
+    let results = results_of(site);
+    site.stop().await;
+    gate.open();
+    client.until_ready(&results, messages).await;
+}
+
 /// A diagonal system with this priority: those of different priorities share no message.
 fn prioritised(n: usize, priority: &str) -> Value {
     let mut system = identity(n, &vec![1.0; n]);
@@ -47,10 +55,7 @@ async fn answers_wait_while_there_is_no_bridge_and_are_not_computed_again(on: Pl
     client.until(&names::work_queue("solve"), "one in hand", |queue| queue.is_some_and(|queue| queue.ready == 0)).await;
     let waits = submit(&site, &prioritised(5, "low")).await;
     client.until_ready(&names::work_queue("solve"), 1).await;
-    let results = results_of(&site);
-    site.stop().await;
-    gate.open();
-    client.until_ready(&results, 3).await;
+    answered_meanwhile(&mut site, &client, &gate, 3).await;
     assert_eq!((gate.begins().await, gate.begins().await), (4, 5), "they went on");
     site.start().await;
     for (url, n) in [(runs, 3), (in_hand, 4), (waits, 5)] {
@@ -58,7 +63,7 @@ async fn answers_wait_while_there_is_no_bridge_and_are_not_computed_again(on: Pl
         assert_eq!(view["result"]["x"], Value::from(vec![1.0; n]), "{view}");
         assert!(view["worker"].is_string(), "{view}");
     }
-    client.until_ready(&results, 0).await;
+    client.until_ready(&results_of(&site), 0).await;
     let last = submit(&site, &small()).await;
     is_small_solution(&site.ended(&last).await["result"]["x"]);
     assert_eq!(gate.begins().await, 2);
@@ -75,16 +80,13 @@ async fn a_large_answer_waits_in_parts(on: Place) {
     let (content_type, body) = multipart(&[("a", &npy(&[n, n], &a)), ("b", &npy(&[n, nrhs], &vec![3.0; n * nrhs]))]);
     let url = site.ask(Ask::post("/v1/tasks?kind=solve", &content_type, body)).await.accepted();
     assert_eq!(gate.begins().await, n);
-    let results = results_of(&site);
-    site.stop().await;
-    gate.open();
-    client.until_ready(&results, if in_parts { 4 } else { 1 }).await;
+    answered_meanwhile(&mut site, &client, &gate, if in_parts { 4 } else { 1 }).await;
     site.start().await;
     assert_eq!(site.get(format!("{url}?wait=60&result=false")).await.is(200)["state"], "done");
     let raw = site.ask(Ask::get(&url).accept("application/octet-stream")).await;
     let x = super::numbers(&raw.body);
     assert!(x.len() == n * nrhs && x.iter().all(|x| (x - 1.5).abs() < 1e-14), "{} numbers", x.len());
-    client.until_ready(&results, 0).await;
+    client.until_ready(&results_of(&site), 0).await;
     assert!(gate.is_silent(), "it was computed again");
 }
 
@@ -130,9 +132,7 @@ async fn answers_stay_with_the_broker_until_the_disk_takes_them(on: Place) {
     // Two are in hand: all are sent.
     client.until_ready(&names::work_queue("solve"), 1).await;
     let results = results_of(&site);
-    site.stop().await;
-    gate.open();
-    client.until_ready(&results, 3).await;
+    answered_meanwhile(&mut site, &client, &gate, 3).await;
     // No file can be written here.
     let id = first.rsplit('/').next().expect("an id");
     let obstacle = site.options.spool.join(format!("{id}.outcome.tmp"));

@@ -48,13 +48,13 @@ pub struct Node {
 }
 
 impl Directory {
-    /// Takes a heartbeat that came at `now`.
-    pub fn heard(&mut self, heartbeat: Heartbeat, now: Instant) {
+    /// Takes a heartbeat that came at `now`; whether it is the first of its node.
+    pub fn heard(&mut self, heartbeat: Heartbeat, now: Instant) -> bool {
         if heartbeat.leaving {
             self.nodes.remove(&heartbeat.worker.id);
-        } else {
-            self.nodes.insert(heartbeat.worker.id.clone(), (heartbeat, now));
+            return false;
         }
+        self.nodes.insert(heartbeat.worker.id.clone(), (heartbeat, now)).is_none()
     }
 
     /// The nodes alive at `now`, by id.
@@ -111,12 +111,13 @@ mod tests {
     fn nodes_come_and_go() {
         let mut directory = Directory::default();
         let start = Instant::now();
-        directory.heard(heartbeat("b", false), start);
-        directory.heard(heartbeat("a", false), start + Duration::from_secs(5));
+        assert!(directory.heard(heartbeat("b", false), start));
+        assert!(directory.heard(heartbeat("a", false), start + Duration::from_secs(1)));
+        assert!(!directory.heard(heartbeat("a", false), start + Duration::from_secs(5)), "it was there");
         let ids = |at| directory.nodes(at).into_iter().map(|node| node.id).collect::<Vec<_>>();
         assert_eq!(ids(start + Duration::from_secs(5)), ["a", "b"]);
         assert_eq!(ids(start + DEAD_AFTER), ["a"], "b has been silent for too long");
-        directory.heard(heartbeat("a", true), start + DEAD_AFTER);
+        assert!(!directory.heard(heartbeat("a", true), start + DEAD_AFTER));
         assert!(directory.nodes(start + DEAD_AFTER).is_empty(), "a has said goodbye");
     }
 }

@@ -376,7 +376,10 @@ async fn speak(connection: &dyn Connection, shared: &Shared, words: &mut mpsc::U
         let mut said = Vec::new();
         for word in unsaid.drain(..) {
             match word {
-                Word::Cancel(task) => wire::encode_into(&Control { command: Command::Cancel { task } }, &mut control),
+                Word::Cancel(task) => {
+                    shared.keep_called_off(task);
+                    wire::encode_into(&Control { command: Command::Cancel { task } }, &mut control);
+                }
                 Word::Cancelled(task) => {
                     let cancelled = Cancelled { task, boss: shared.id.clone() };
                     said.push((names::PRESENCE, wire::encode(&cancelled)));

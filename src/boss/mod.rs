@@ -15,7 +15,7 @@ mod presence;
 mod race;
 mod ticket;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -131,6 +131,8 @@ struct Shared {
     submitted: mpsc::UnboundedSender<TaskId>,
     /// What the workers, or another boss, should hear.
     words: mpsc::UnboundedSender<Word>,
+    /// Tasks that the workers were told to drop, the newest of them. One that comes later has not heard it.
+    called_off: Mutex<VecDeque<TaskId>>,
     /// Tasks of other bosses that these say to have cancelled.
     cancelled: broadcast::Sender<TaskId>,
     /// A deadline came in that may be earlier than all others.
@@ -160,6 +162,19 @@ impl Shared {
 
     fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn called_off(&self) -> MutexGuard<'_, VecDeque<TaskId>> {
+        self.called_off.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a task to be told of to workers that come later.
+    fn keep_called_off(&self, task: TaskId) {
+        let mut all = self.called_off();
+        if !all.contains(&task) {
+            all.truncate(CALLED_OFF_KEPT - 1);
+            all.push_front(task);
+        }
     }
 
     /// The first task of a link is about to go to this work queue.
@@ -213,6 +228,9 @@ const JUST: Duration = Duration::from_millis(500);
 /// The window is counted in KiB: a semaphore takes 2^32 of them at a time.
 const UNIT: u64 = 1024;
 
+/// Workers that come later are told of so many tasks: one message of 6 kB for each of them.
+const CALLED_OFF_KEPT: usize = 256;
+
 /// Words of other bosses that wait to be heard by a caller of [`Boss::cancel`], at most.
 const CANCELLED_KEPT: usize = 256;
 
@@ -250,6 +268,7 @@ impl Boss {
             directory: Mutex::default(),
             submitted,
             words,
+            called_off: Mutex::default(),
             cancelled: broadcast::Sender::new(CANCELLED_KEPT),
             deadline_added: Notify::new(),
             seen: Mutex::default(),

@@ -95,7 +95,10 @@ fn hear(shared: &Shared, head: &[u8]) -> Result<Option<(String, bool)>, wire::Er
         // Nobody here may have asked.
         let _ = shared.cancelled.send(task);
     } else {
-        shared.directory().heard(wire::decode::<Heartbeat>(head)?, ambient::now());
+        let is_new = shared.directory().heard(wire::decode::<Heartbeat>(head)?, ambient::now());
+        if is_new {
+            shared.called_off().iter().for_each(|task| shared.say(Word::Cancel(*task)));
+        }
     }
     Ok(lost)
 }

@@ -108,13 +108,11 @@ pub fn kind_of(routing_key: &str) -> &str {
     routing_key.strip_prefix(names::WORK).and_then(|key| key.strip_prefix('.')).unwrap_or(routing_key)
 }
 
-/// How often the task of a message has failed so far; 0 if it has several, which have never been put back.
-pub fn attempts(message: &Message) -> u32 {
+/// The head of a message's task if that has failed before: it is alone in its message then.
+pub fn failed_before(message: &Message) -> Option<TaskHead> {
     // The head of a message that was never put back need not be read twice.
-    if !dead::has_failed(&message.headers) {
-        return 0;
-    }
-    wire::decode::<TaskHead>(&message.head).map_or(0, |head| head.attempt)
+    let failed = dead::has_failed(&message.headers);
+    failed.then(|| wire::decode(&message.head).ok()).flatten()
 }
 
 /// The same task alone in a message again, with another attempt: a batch that killed its worker comes back one by one, so

@@ -12,13 +12,15 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
 use crate::broker::Delivery;
 use crate::transport::incoming;
+use crate::wire::TaskHead;
 
 /// Lost once, a task may have been beside the one at fault; lost twice, it may be that one.
 const SUSPECT: u32 = 2;
 
-/// Whether it is to be computed alone. One that is redelivered is not computed at all: its attempt is counted first.
-pub(super) fn is_suspect(delivery: &Delivery) -> bool {
-    !delivery.redelivered && incoming::attempts(&delivery.message) >= SUSPECT
+/// The head of a task that is to be computed alone. One that is redelivered is not computed at all: its attempt is counted first.
+pub(super) fn suspect(delivery: &Delivery) -> Option<TaskHead> {
+    let head = incoming::failed_before(&delivery.message).filter(|_| !delivery.redelivered);
+    head.filter(|head| head.attempt >= SUSPECT)
 }
 
 /// Who takes deliveries, and who is to be alone.

@@ -17,6 +17,7 @@ use crate::broker::{Consume, Consumer, Delivery, Error};
 use crate::task::ambient;
 use crate::transport::backoff::Backoff;
 use crate::transport::{self, names};
+use crate::wire::TaskHead;
 
 /// A consumer that was consumed from for so long was a good one.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -158,7 +159,9 @@ async fn take_until(
             delivery = consumer.next() => delivery,
         };
         let Some(delivery) = delivery else { return Stopped::Ended };
-        if alone::is_suspect(&delivery) {
+        // One that is over is not computed.
+        let is_over = |suspect: &TaskHead| session.worker.running.is_over(suspect, &delivery.message);
+        if alone::suspect(&delivery).is_some_and(|suspect| !is_over(&suspect)) {
             // Goes on should this be dropped.
             let looked = running.spawn(delivery::unless_away(session.clone(), delivery, source.clone())).await;
             let Ok(Some(suspect)) = looked else { continue };
@@ -199,7 +202,7 @@ async fn suspects(session: &Arc<Session>, queue: &str, first: Delivery, asking: 
     let (begun, mut innocent) = (ambient::now(), None);
     while ambient::now().duration_since(begun) < IN_A_ROW {
         let Some(next) = next_soon(session, &mut consumer).await else { break };
-        if !alone::is_suspect(&next) {
+        if alone::suspect(&next).is_none() {
             innocent = Some(next);
             break;
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use crate::broker::Message;
 use crate::task::{TaskId, Watch};
 use crate::wire::{Share, TaskHead};
 
@@ -122,6 +123,12 @@ impl Running {
         let publication = Publication { task, reply_to: Arc::from(reply_to), sent_unix_ms };
         self.state().answered.add(publication.clone());
         self.stop(|entry| entry.publication == publication);
+    }
+
+    /// Whether a task that comes once more was cancelled, or has its answer.
+    pub(super) fn is_over(&self, copy: &TaskHead, message: &Message) -> bool {
+        let answered = |reply_to: &String| self.is_answered(copy.id, reply_to, copy.sent_unix_ms);
+        self.state().cancelled.ids.contains(&copy.id) || message.reply_to.as_ref().is_some_and(answered)
     }
 
     /// Whether somebody said so lately.

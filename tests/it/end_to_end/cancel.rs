@@ -20,6 +20,7 @@ on_both!(
     a_running_task_stops_and_its_slot_is_free,
     a_prefetched_task_leaves_without_waiting_for_its_turn,
     a_queued_task_is_never_computed,
+    a_worker_that_comes_later_hears_what_was_cancelled,
     a_task_whose_payload_is_on_its_way_is_let_go,
     one_of_two_that_run_stops_and_the_other_goes_on,
     an_answer_that_comes_after_all_is_dropped,
@@ -105,6 +106,22 @@ async fn a_queued_task_is_never_computed(on: Place) {
     answered(next, "next").await;
     let summary = worker.stop().await;
     assert_eq!((summary.done, summary.failed), (3, 2));
+}
+
+async fn a_worker_that_comes_later_hears_what_was_cancelled(on: Place) {
+    let (boss, client, mut tasks) = (on.boss().await, on.client().await, endless(Probe::KIND));
+    let mut ear = client.hear(names::CONTROL).await;
+    let (queued, next) = (task(&boss, "queued").await, task(&boss, "next").await);
+    client.until_ready(&names::work_queue("probe"), 2).await;
+    let id = queued.id();
+    assert!(queued.cancel());
+    cancelled(queued).await;
+    while heard::<Control>(&mut ear).await.command != (Command::Cancel { task: id }) {}
+    let _worker = on.worker(tasks.handler.clone(), one_slot());
+    // It may have begun the first when it hears of it: that would run for ever.
+    while tasks.next().await != Did::Begin("next".into()) {}
+    tasks.enough();
+    answered(next, "next").await;
 }
 
 async fn a_task_whose_payload_is_on_its_way_is_let_go(on: Place) {

@@ -48,8 +48,9 @@ pub struct Node {
 }
 
 impl Directory {
-    /// Takes a heartbeat that came at `now`; whether it is the first of its node.
+    /// Takes a heartbeat that came at `now`; whether its node was not alive before. The dead are forgotten.
     pub fn heard(&mut self, heartbeat: Heartbeat, now: Instant) -> bool {
+        self.nodes.retain(|_, (_, heard)| now.saturating_duration_since(*heard) < DEAD_AFTER);
         if heartbeat.leaving {
             self.nodes.remove(&heartbeat.worker.id);
             return false;

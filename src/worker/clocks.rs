@@ -44,6 +44,11 @@ impl Clocks {
         at.checked_add(Duration::from_millis(u64::try_from(left_ms.max(0)).unwrap_or(u64::MAX)))
     }
 
+    /// Some boss is new, and its name may be an old one.
+    pub(super) fn forget(&self) {
+        self.bosses.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn least(&self, reply_to: &str, sent_unix_ms: u64, unix_ms: u64, at: Instant) -> i128 {
         let took = i128::from(unix_ms) - i128::from(sent_unix_ms);
         let mut bosses = self.bosses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,6 +124,16 @@ mod tests {
         assert_eq!(left(1_000_000, 1_005_000, 1_060_000), Some(Duration::from_secs(5)));
         assert_eq!(left(1_060_000, 1_065_000, 1_060_000), Some(Duration::from_secs(5)), "a quick one");
         assert_eq!(left(1_000_000, 1_005_000, 1_060_000), Some(Duration::ZERO), "now it is known to be late");
+    }
+
+    #[test]
+    fn a_boss_that_comes_back_with_another_clock_is_not_late() {
+        let (clocks, at, now) = (Clocks::default(), Instant::now(), 10 * HOUR_MS);
+        let left = |sent| clocks.deadline("boss", &head(sent, sent + 5000), now, at).map(|by| by - at);
+        assert_eq!(left(now + HOUR_MS), Some(Duration::from_secs(5)), "an hour ahead");
+        assert_eq!(left(now), Some(Duration::ZERO), "by that clock");
+        clocks.forget();
+        assert_eq!(left(now), Some(Duration::from_secs(5)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The way of one delivery through a worker: unpack, count attempts, plan, look, reserve, fetch, compute, answer, ack.
 
 mod away;
+mod back;
 mod handler;
 
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::handler::{finish, plan, run_one};
@@ -21,7 +22,6 @@ use crate::broker::{Delivery, Error, Message, Published, Route};
 use crate::task::{
     ContentHash, Handler, Plan, Prepared, Shared, TaskError, TaskId, Watch, ambient, monotonic_ns, unix_ms,
 };
-use crate::transport::HEADS_MAX_BYTES;
 use crate::transport::answer::{self, Return};
 use crate::transport::fetch::FetchError;
 use crate::transport::incoming::{self, Job};
@@ -49,7 +49,7 @@ impl Source {
 }
 
 /// Before what the broker does not take goes back.
-const NACKED_PAUSE: Duration = Duration::from_secs(1);
+const BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// Words in one message, at most: 40 kB with the longest names.
 const WORDS_MAX: usize = 128;
@@ -71,12 +71,17 @@ pub(super) async fn process(session: Arc<Session>, delivery: Delivery, source: S
     match way.go(redelivered).await {
         Ok(End::Ack) => settle.ack(),
         Ok(End::Retry) => settle.requeue(),
-        Err(error @ Error::Nacked { .. }) => {
+        Err(error @ (Error::Nacked { .. } | Error::Down { .. })) => {
             tracing::warn!(%error, "a task goes back to its queue in a moment");
-            // What fills a queue does so for longer than a round trip.
-            tokio::time::sleep(NACKED_PAUSE).await;
-            settle.requeue();
+            // What fills a queue, or takes its node away, does so for longer than a round trip.
+            tokio::time::sleep(BACK_AFTER).await;
+            way.back(redelivered, settle).await;
         }
+        // It would be too long again.
+        Err(error @ Error::MessageTooLarge { .. }) => match way.refuse(&error).await {
+            Ok(()) => settle.ack(),
+            Err(_) => settle.requeue(),
+        },
         // Every task would meet this.
         Err(error @ (Error::Forbidden { .. } | Error::Refused { .. })) => {
             settle.requeue();
@@ -100,20 +105,26 @@ pub(super) async fn put_back(session: Arc<Session>, delivery: Delivery) {
     dead::forget_waits(&mut message.headers);
     let (source, received_ns) = (Source::default(), monotonic_ns());
     let way = Way { session: &session, source, message: &message, routing_key: &routing_key, received_ns };
-    // What was delivered before has an attempt to be counted, by whoever takes it next.
-    match if redelivered { Ok(End::Retry) } else { way.anew().await } {
-        Ok(End::Ack) => settle.ack(),
-        Ok(End::Retry) | Err(_) => settle.requeue(),
-    }
+    way.back(redelivered, settle).await;
 }
 
-/// A task that is to be computed with nothing beside it; `None` if its boss is away. It waits then, and ends nothing else.
-pub(super) async fn unless_away(session: Arc<Session>, delivery: Delivery, source: Source) -> Option<Delivery> {
-    if away::is_away(&session, &delivery.message).await || session.draining.is_cancelled() {
-        process(session, delivery, source).await;
-        return None;
+/// Gives a task that is to be computed with nothing beside it to `taker`, unless its boss is away: it is put aside then, and
+/// nothing else has to wait for it.
+pub(super) async fn unless_away(session: Arc<Session>, delivery: Delivery, taker: oneshot::Sender<Delivery>) {
+    let aside = {
+        let Delivery { message, routing_key, .. } = &delivery;
+        let (source, received_ns) = (Source::default(), monotonic_ns());
+        Way { session: &session, source, message, routing_key, received_ns }.put_aside_if_away().await
+    };
+    match aside {
+        Ok(true) => delivery.settle.ack(),
+        // Whoever meets it next may be more fortunate; the worker may have been told to stop meanwhile.
+        Ok(false) | Err(_) => {
+            if let Err(untaken) = taker.send(delivery) {
+                put_back(session, untaken).await;
+            }
+        }
     }
-    Some(delivery)
 }
 
 /// A job that can run here.
@@ -207,10 +218,10 @@ enum Computed {
 
 impl Way<'_> {
     async fn go(&self, redelivered: bool) -> Result<End, Error> {
-        let Some(reply_to) = self.message.reply_to.clone() else {
+        let Some(to) = self.to() else {
             return self.dead_letter("it has no reply_to: nobody would read the answer").await;
         };
-        if presence::is_gone(&*self.session.connection, &self.session.worker, &reply_to).await? {
+        if presence::is_gone(&*self.session.connection, &self.session.worker, &to.reply_to).await? {
             return Ok(End::Ack);
         }
         let mut jobs = match incoming::unpack(self.message, self.routing_key) {
@@ -224,12 +235,7 @@ impl Way<'_> {
         }
         // Copies only: who publishes it again with the same id wants to hear again.
         let is_copy = |job: &Job| redelivered || job.head.attempt > 0;
-        jobs.retain(|job| !(is_copy(job) && running.is_answered(job.head.id, &reply_to, job.head.sent_unix_ms)));
-        let to = Return {
-            reply_to,
-            correlation_id: self.message.correlation_id.clone(),
-            persistent: self.message.persistent,
-        };
+        jobs.retain(|job| !(is_copy(job) && running.is_answered(job.head.id, &to.reply_to, job.head.sent_unix_ms)));
         if redelivered {
             self.hand_back(jobs.into_iter().map(|job| (job, Back::Counted(LOST.to_owned()))).collect(), &to).await
         } else if jobs.len() > 1 && self.session.worker.options.one_by_one {
@@ -237,51 +243,6 @@ impl Way<'_> {
         } else {
             self.compute(jobs, &to).await
         }
-    }
-
-    /// Each goes back to its queue alone; with one attempt more and the reason, if that counts, or to its end.
-    async fn hand_back(&self, jobs: Vec<(Job, Back)>, to: &Return) -> Result<End, Error> {
-        if self.source.ended.is_cancelled() {
-            // The broker may have delivered them elsewhere: another copy would be one too many.
-            return Ok(End::Retry);
-        }
-        // Where it came from: the kind in the head is a claim from outside.
-        let route = Route::exchange(names::WORK, self.kind());
-        let worker = self.session.worker.identity.id();
-        for (job, back) in jobs {
-            let reason = match back {
-                Back::Counted(reason) => reason,
-                Back::Uncounted => {
-                    self.confirmed(&route, incoming::repack(&job, job.head.attempt, self.message)).await?;
-                    continue;
-                }
-                Back::Later => {
-                    self.put_aside(&job).await?;
-                    continue;
-                }
-            };
-            let attempts = job.head.attempt.saturating_add(1);
-            let mut message = incoming::repack(&job, attempts, self.message);
-            dead::attempt_failed(&mut message.headers, &reason, worker);
-            if attempts < self.session.worker.options.attempts_max {
-                self.confirmed(&route, message).await?;
-                continue;
-            }
-            let reason = format!("{attempts} attempts ended without an outcome; the last: {reason}");
-            dead::put_aside(&mut message.headers, &reason, worker, self.kind(), unix_ms());
-            message.persistent = true;
-            self.confirmed(&Route::queue(names::DEAD), message).await?;
-            let error = TaskError::TooManyAttempts { attempts };
-            // The letter is there: without its word to the boss it must not come back and become another.
-            match self.answer(to, vec![self.failure(&job.head, error)]).await {
-                Err(error @ Error::Lost(_)) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, task = %job.head.id, "its boss is not told that it is dead-lettered")
-                }
-                Ok(()) => {}
-            }
-        }
-        Ok(End::Ack)
     }
 
     async fn compute(&self, jobs: Vec<Job>, to: &Return) -> Result<End, Error> {
@@ -339,10 +300,22 @@ impl Way<'_> {
         Ok(End::Ack)
     }
 
-    /// Published anew rather than requeued: a worker that leaves in good order is no failed attempt.
-    async fn anew(&self) -> Result<End, Error> {
-        self.confirmed(&Route::exchange(names::WORK, self.kind()), self.message.clone()).await?;
-        Ok(End::Ack)
+    /// Answers all of its tasks with why the broker does not take their outcomes. Whoever has one already drops this.
+    async fn refuse(&self, error: &Error) -> Result<(), Error> {
+        let Some(to) = self.to() else { return Ok(()) };
+        // It was read before.
+        let jobs = incoming::unpack(self.message, self.routing_key).unwrap_or_default();
+        let refused = TaskError::Refused(error.to_string());
+        self.answer(&to, jobs.iter().map(|job| self.failure(&job.head, refused.clone())).collect()).await
+    }
+
+    /// Where the outcomes go; `None` if nobody would read them.
+    fn to(&self) -> Option<Return> {
+        Some(Return {
+            reply_to: self.message.reply_to.clone()?,
+            correlation_id: self.message.correlation_id.clone(),
+            persistent: self.message.persistent,
+        })
     }
 
     fn kind(&self) -> &str {
@@ -490,14 +463,17 @@ impl Way<'_> {
             // They may have been stopped for that alone, and are redelivered.
             return Err(Error::Lost("the session ended before the answer".into()));
         }
-        // A copy that was stopped because of another's answer has nothing to say.
+        // What was stopped because of another's answer, or because nobody reads its own, has nothing to say.
         answers.retain(|Answer { head, sent_unix_ms, .. }| {
             let is_stopped = head.error == Some(TaskError::Cancelled);
             !(is_stopped && worker.running.is_answered(head.id, &to.reply_to, *sent_unix_ms))
         });
         worker.done.fetch_add(answers.len() as u64, Relaxed);
         worker.failed.fetch_add(answers.iter().filter(|it| it.head.error.is_some()).count() as u64, Relaxed);
-        let answered: Vec<(TaskId, u64)> = answers.iter().map(|it| (it.head.id, it.sent_unix_ms)).collect();
+        // A dead letter may be sent again, as it was.
+        let is_dead = |head: &OutcomeHead| matches!(head.error, Some(TaskError::TooManyAttempts { .. }));
+        let answered = answers.iter().filter(|it| !is_dead(&it.head)).map(|it| (it.head.id, it.sent_unix_ms));
+        let answered: Vec<(TaskId, u64)> = answered.collect();
         let sent_ns = monotonic_ns();
         answers.iter_mut().filter_map(|it| it.head.times.as_mut()).for_each(|times| times.sent_ns = sent_ns);
         let outcomes = answers.into_iter().map(|it| (it.head, it.payload)).collect();
@@ -538,32 +514,6 @@ impl Way<'_> {
             if let Err(error) = self.session.connection.publish(&control, message).await {
                 tracing::debug!(%error, "copies of answered tasks may be computed");
             }
-        }
-    }
-
-    /// Puts the message aside for a person to look at. Whatever came from outside must not keep it from getting there:
-    /// what is too long for a message of ours is left out.
-    async fn dead_letter(&self, reason: &str) -> Result<End, Error> {
-        tracing::warn!(reason, "dead-lettered a message that can't be computed");
-        let mut message = self.message.clone();
-        dead::keep_ours(&mut message.headers);
-        message.head.truncate(HEADS_MAX_BYTES);
-        let worker = self.session.worker.identity.id();
-        dead::put_aside(&mut message.headers, reason, worker, self.kind(), unix_ms());
-        message.persistent = true;
-        match self.confirmed(&Route::queue(names::DEAD), message).await {
-            Err(error) if !error.is_transient() => {
-                tracing::error!(%error, "dropped a message that can't even be dead-lettered");
-                Ok(End::Ack)
-            }
-            done => done.map(|()| End::Ack),
-        }
-    }
-
-    async fn confirmed(&self, route: &Route, message: Message) -> Result<(), Error> {
-        match self.session.connection.publish(route, message).await?.0.await? {
-            Published::Routed => Ok(()),
-            Published::Unroutable => Err(Error::Lost(format!("the queue for {:?} was deleted", route.key))),
         }
     }
 }

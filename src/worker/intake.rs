@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::select_all;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -162,9 +163,10 @@ async fn take_until(
         // One that is over is not computed.
         let is_over = |suspect: &TaskHead| session.worker.running.is_over(suspect, &delivery.message);
         if alone::suspect(&delivery).is_some_and(|suspect| !is_over(&suspect)) {
+            let (taker, taken) = oneshot::channel();
             // Goes on should this be dropped.
-            let looked = running.spawn(delivery::unless_away(session.clone(), delivery, source.clone())).await;
-            let Ok(Some(suspect)) = looked else { continue };
+            drop(running.spawn(delivery::unless_away(session.clone(), delivery, taker)));
+            let Ok(suspect) = taken.await else { continue };
             let Some(asking) = session.alone.ask() else {
                 // Another is to be alone first, and this one not to be counted if he takes the worker down.
                 let _ = running.spawn(delivery::put_back(session.clone(), suspect)).await;

@@ -85,7 +85,11 @@ async fn obey(connection: &dyn Connection, worker: &Worker, controls: Vec<Contro
     let mut asked = false;
     for Control { command } in controls {
         match command {
-            Command::WhoIsThere => asked = true,
+            Command::WhoIsThere => {
+                // Every boss asks when it connects: one of a known name may run on another clock than before.
+                worker.clocks.forget();
+                asked = true;
+            }
             Command::BossGone { reply_to } => {
                 worker.gone.add(reply_to.clone());
                 // What waits meets the list in its own time; what is in hand is worth a question now.

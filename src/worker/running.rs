@@ -31,7 +31,7 @@ struct State {
     /// How many of them are to be reported.
     reporting: usize,
     cancelled: Recent<TaskId>,
-    /// Those that are answered and may be delivered once more.
+    /// Those that are answered, or whose answer nobody reads, and that may be delivered once more.
     answered: Recent<Publication>,
 }
 
@@ -153,13 +153,21 @@ impl Running {
         }
     }
 
-    /// Stops what would answer to this queue.
+    /// Stops what would answer to this queue: should it come back, its boss asks anew.
     pub(super) fn stop_for(&self, reply_to: &str) {
-        self.stop(|entry| &*entry.publication.reply_to == reply_to);
+        let is_for = |entry: &Entry| &*entry.publication.reply_to == reply_to;
+        let mut state = self.state();
+        let over: Vec<Publication> =
+            state.tasks.values().filter(|entry| is_for(entry)).map(|entry| entry.publication.clone()).collect();
+        over.into_iter().for_each(|publication| state.answered.add(publication));
+        drop(state);
+        self.stop(is_for);
     }
 
-    /// Stops what came on this session. The same task may come again on another.
+    /// Stops what came on this session. The same task may come again on another: what was answered may be lost with the broker,
+    /// and not everybody says when a task was published.
     pub(super) fn stop_session(&self, session: u64) {
+        self.state().answered = Recent::default();
         self.stop(|entry| entry.session == session);
     }
 
@@ -299,8 +307,10 @@ mod tests {
         assert!(running.answers_to("gone") && !running.answers_to("nobody"));
         running.stop_for("gone");
         assert!(stopped(&first) && !stopped(&second) && !stopped(&third));
+        assert!(running.is_answered(TaskId(1), "gone", 0), "nobody reads an answer of it");
         running.stop_session(1);
         assert!(stopped(&second) && !stopped(&third));
+        assert!(!running.is_answered(TaskId(1), "gone", 0), "whoever asks on the next may have lost it");
         assert!(!stopped(&running.enter(&head(2, None), &here, 2, None)), "delivered again on another connection");
         drop(first);
         assert!(!running.answers_to("gone"));

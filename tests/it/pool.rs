@@ -318,6 +318,11 @@ impl ProbeHandler {
         Arc::new(ProbeHandler { kind, run: Box::new(run), planned: Default::default() })
     }
 
+    /// How many tasks the worker has taken in hand so far.
+    pub fn planned(&self) -> usize {
+        *self.planned.borrow()
+    }
+
     /// Waits until the worker has taken this many tasks in hand, running or not.
     pub async fn until_planned(&self, count: usize) {
         let mut planned = self.planned.subscribe();

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rabbitry::broker::Error;
 use rabbitry::broker::amqp::AmqpBroker;
-use rabbitry::task::Task;
+use rabbitry::broker::{Consume, Error, Message, Queue, Route};
+use rabbitry::task::{Task, TaskError};
 use rabbitry::transport::names;
-use rabbitry::wire;
+use rabbitry::wire::{self, OutcomeHead};
 use rabbitry::worker::{self, Health, Launcher, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -108,8 +108,11 @@ async fn a_queue_deleted_while_a_task_is_computed_alone_is_declared_again(on: Pl
     until_ready(&mut health).await;
 }
 
-/// A node whose consumers have 3 s to ack, looked at twice a second, and whose users come and go. `None` if the environment
-/// names a broker, which takes no commands.
+/// No message of [`strict_node`] is longer.
+const STRICT_MAX_BYTES: usize = 4 << 20;
+
+/// A node whose consumers have 3 s to ack, looked at twice a second, with short messages, and whose users come and go. `None` if
+/// the environment names a broker, which takes no commands.
 pub async fn strict_node() -> Option<&'static Node> {
     static NODE: OnceCell<Node> = OnceCell::const_new();
     if given().is_some() {
@@ -117,11 +120,14 @@ pub async fn strict_node() -> Option<&'static Node> {
         return None;
     }
     let start = async {
-        let node = tokio::task::spawn_blocking(|| Node::start_with(Setup { vhosts: 5, ..Setup::default() }))
+        let node = tokio::task::spawn_blocking(|| Node::start_with(Setup { vhosts: 7, ..Setup::default() }))
             .await
             .expect("the node starts");
-        let limits = "application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 500).";
-        node.ctl(&["eval", limits]).await;
+        let of_time = "application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 500)";
+        // RabbitMQ 3 reads the one, 4 the other.
+        let of_length = "application:set_env(rabbit, max_message_size, N), persistent_term:put(max_message_size, N)";
+        let limits = format!("N = {STRICT_MAX_BYTES}, {of_time}, {of_length}.");
+        node.ctl(&["eval", &limits]).await;
         node
     };
     Some(NODE.get_or_init(|| start).await)
@@ -218,6 +224,56 @@ async fn a_worker_whose_user_is_deleted_ends_and_says_so() {
     assert!(matches!(error, Error::Refused { .. }), "{error}");
     let health = health.borrow().clone();
     assert!(!health.is_ready() && health.reason.is_some_and(|reason| reason.contains("refused")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_the_broker_does_not_take_costs_no_attempt() {
+    let Some(node) = strict_node().await else { return };
+    let on = place(node, "t5", "guest");
+    let (client, handler) = (on.client().await, ProbeHandler::new(Ok));
+    let worker = on.worker(handler.clone(), Options { attempts_max: 1, ..one_slot() });
+    let full = Route::queue("full");
+    let declared = Queue { name: full.key.clone(), exclusive: true, ..Queue::default() };
+    client.connection.declare_queue(&declared).await.expect("declared");
+    let limit = r#"{"max-length": 1, "overflow": "reject-publish"}"#;
+    node.ctl(&["set_policy", "--vhost", "t5", "--apply-to", "queues", "full", "^full$", limit]).await;
+    let mut fillers = 0;
+    soon("the limit to count", async {
+        while client.connection.publish(&full, Message::default()).await.expect("handed over").0.await.is_ok() {
+            fillers += 1;
+        }
+    })
+    .await;
+    let head = head(&Probe::KIND, b"again");
+    let message = Message { reply_to: Some(full.key.clone()), ..client.message(wire::encode(&head), b"again") };
+    client.publish(&names::work_queue("probe"), message).await;
+    // Redelivered it would have been at its end.
+    handler.until_planned(3).await;
+    node.ctl(&["clear_policy", "--vhost", "t5", "full"]).await;
+    client.until_ready(&full.key, fillers + 1).await;
+    let mut replies =
+        client.connection.consume(&full.key, Consume { prefetch: 0, no_ack: true }).await.expect("consuming");
+    for _ in 0..fillers {
+        soon("what fills it", replies.next()).await;
+    }
+    let answer = soon("an answer", replies.next()).await.expect("the queue is there").message;
+    let outcome: OutcomeHead = wire::decode(&answer.head).expect("one outcome");
+    assert_eq!((outcome.id, outcome.error), (head.id, None));
+    assert_eq!(worker.stop().await.done, handler.planned() as u64);
+    client.until_ready(names::DEAD, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_too_long_for_the_broker_is_an_outcome_that_says_so() {
+    let Some(node) = strict_node().await else { return };
+    let on = place(node, "t6", "guest");
+    let boss = on.boss().await;
+    let worker = on.worker(ProbeHandler::new(|_| Ok(vec![0; STRICT_MAX_BYTES + 1].into())), one_slot());
+    let ticket = submit(&boss, Probe("short".into())).await;
+    let error = soon("an outcome", ticket.outcome()).await.result.expect_err("it can't be sent");
+    assert!(matches!(&error, TaskError::Refused(reason) if reason.contains("max_message_size")), "{error}");
+    worker.stop().await;
+    assert_eq!(soon("the desk", boss.dead_letters()).await.expect("a count"), 0);
 }
 
 /// A reply, head and body.

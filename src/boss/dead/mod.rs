@@ -23,7 +23,9 @@ use super::Boss;
 use crate::broker::{Broker, Connection, Delivery, Error, Message, Published, Route, Settle};
 use crate::transport::dead;
 pub use crate::transport::dead::Reasons;
-use crate::transport::{self, incoming, names};
+use crate::transport::incoming::{self, Job};
+use crate::transport::{self, names};
+use crate::wire::{self, TaskHead};
 pub use choice::{IdPrefix, Matches, Which};
 pub use letter::{DeadTask, Letter};
 use scan::Scan;
@@ -323,11 +325,13 @@ impl Desk {
 
     /// Publishes the tasks of a letter again. Each alone: the one that kills its worker takes no other along.
     async fn publish(&self, kind: &str, message: &Message) -> Result<Published, Error> {
-        let refused = |error: crate::wire::Error| Error::Operation {
+        let refused = |error: wire::Error| Error::Operation {
             operation: "publish a dead letter again".into(),
             reason: error.to_string(),
         };
         for job in incoming::unpack(message, kind).map_err(refused)? {
+            // Published now, and not by the clock of whoever waits for it.
+            let job = Job { head: TaskHead { sent_unix_ms: 0, ..job.head }, ..job };
             let mut again = incoming::repack(&job, 0, message);
             dead::forget(&mut again.headers);
             again.persistent = true;

@@ -1,6 +1,6 @@
 //! Detached tasks: into the spool, from there to the pool as it has room, and their outcomes back into the spool.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -144,13 +144,15 @@ impl Tasks {
             }
             match self.spool.payload(entry.id()).await {
                 Ok(payload) => self.dispatch_one(entry, payload, reservation).await,
-                Err(SpoolError::Unknown { .. }) => self.table().taken(&entry),
-                Err(error @ SpoolError::Damaged { .. }) => {
+                Err(error @ (SpoolError::Damaged { .. } | SpoolError::Unknown { .. })) => {
                     self.end_waiting(&entry, TaskError::Refused(error.to_string())).await;
+                    // Removed meanwhile, it has ended before.
+                    self.table().taken(&entry);
                 }
                 Err(error) => {
-                    tracing::error!(%error, task = %entry.id(), "can't read a detached task; trying again");
-                    tokio::time::sleep(TRY_AGAIN).await;
+                    tracing::error!(%error, task = %entry.id(), "can't read a detached task; others go on, and it is tried again");
+                    self.table().taken(&entry);
+                    tokio::spawn(wait_again(Arc::downgrade(&self), entry));
                 }
             }
         }
@@ -296,6 +298,15 @@ impl Drop for Claim<'_> {
         if table.find(self.task).is_none() {
             table.release(self.key, self.task);
         }
+    }
+}
+
+/// One whose file could not be read is tried again, if the bridge is still there.
+async fn wait_again(tasks: Weak<Tasks>, entry: Arc<Entry>) {
+    tokio::time::sleep(TRY_AGAIN).await;
+    if let Some(tasks) = tasks.upgrade() {
+        tasks.table().waits_again(&entry);
+        tasks.waiting.notify_one();
     }
 }
 

@@ -106,6 +106,13 @@ impl Table {
         self.waiting.values().next().cloned()
     }
 
+    /// One that could not be sent waits again, unless it has ended meanwhile.
+    pub(super) fn waits_again(&mut self, entry: &Arc<Entry>) {
+        if self.entries.contains_key(&entry.id()) && matches!(entry.phase(), Phase::Waiting) {
+            self.waiting.insert(place(entry), entry.clone());
+        }
+    }
+
     /// It waits no longer.
     pub(super) fn taken(&mut self, entry: &Entry) {
         self.waiting.remove(&place(entry));

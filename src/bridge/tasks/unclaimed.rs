@@ -15,8 +15,8 @@ use crate::task::{Blob, Outcome};
 const CATCH_UP: Duration = Duration::from_secs(10);
 
 impl Tasks {
-    /// Finishes tasks with the answers that the broker kept, until the bridge stops. One after another: the one being written is
-    /// in memory, and the others are with the broker.
+    /// Finishes tasks with the answers that the broker kept, until the bridge stops. One after another: in memory are the one
+    /// being written and what the prefetch of the boss allows, and the others are with the broker.
     pub(in super::super) async fn claim_all(self: Arc<Self>, mut unclaimed: mpsc::Receiver<Unclaimed>) {
         let mut finished = 0_u64;
         while let Some(unclaimed) = unclaimed.recv().await {

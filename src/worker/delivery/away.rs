@@ -8,13 +8,12 @@
 use std::time::{Duration, Instant};
 
 use super::{Back, Missing, Ran, Runnable, Way};
-use crate::broker::{Error, Message, Route};
+use crate::broker::{Error, Route};
 use crate::task::{Shared, ambient, unix_ms};
 use crate::transport;
 use crate::transport::fetch::{self, Served};
 use crate::transport::incoming::{self, Job};
-use crate::wire::{self, TaskHead};
-use crate::worker::session::Session;
+use crate::wire::TaskHead;
 
 /// What a look has shown is believed for so long: memory may be long in coming.
 const LOOK_HOLDS: Duration = Duration::from_secs(1);
@@ -37,17 +36,19 @@ pub(super) fn back(jobs: Vec<Runnable>, queue: &str) -> Vec<Ran> {
     jobs.into_iter().map(|Runnable { job, .. }| (how(&job), job)).map(|(how, job)| Ran::Back(job, how)).collect()
 }
 
-/// Whether a message's one task is to be pulled from a boss that is away.
-pub(super) async fn is_away(session: &Session, message: &Message) -> bool {
-    let head = wire::decode::<TaskHead>(&message.head).ok();
-    let Some(queue) = head.and_then(|head| head.pull_from).filter(|queue| !session.worker.locked.contains(queue))
-    else {
-        return false;
-    };
-    matches!(fetch::served(&*session.connection, &queue).await, Ok(Served::No))
-}
-
 impl Way<'_> {
+    /// Puts the message's one task aside if its boss is away; whether it did.
+    pub(super) async fn put_aside_if_away(&self) -> Result<bool, Error> {
+        // One that can't be read meets that where it is computed.
+        let jobs = incoming::unpack(self.message, self.routing_key).unwrap_or_default();
+        let [job] = &jobs[..] else { return Ok(false) };
+        if matches!(self.look_at(job).await, Err(Missing::Away(_))) {
+            self.put_aside(job).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// Looks whether what the jobs need can be had, before anything is reserved for it.
     pub(super) async fn look(&self, jobs: &[Runnable], shared: Option<Shared>) -> Result<(), Missing> {
         if let (Some(shared), Some(first)) = (shared, jobs.first())
@@ -87,7 +88,7 @@ impl Way<'_> {
     /// Puts a job to where it waits, as it came; or drops it, if that was for long enough.
     pub(super) async fn put_aside(&self, job: &Job) -> Result<(), Error> {
         if is_given_up(&job.head, unix_ms()) {
-            tracing::warn!(task = %job.head.id, pull_from = job.head.pull_from, "dropped a task: its boss was away for a day");
+            tracing::warn!(task = %job.head.id, pull_from = job.head.pull_from, "dropped a task of more than a day ago: its boss is away");
             return Ok(());
         }
         let (connection, options) = (&*self.session.connection, &self.session.worker.options);

@@ -1,7 +1,7 @@
 //! A boss whose queues are there while it is not: its large tasks wait, and hold nothing that others need.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rabbitry::broker::amqp::AmqpBroker;
@@ -199,10 +199,13 @@ async fn a_suspect_whose_boss_is_away_ends_nothing_else(on: Place) {
     let head = TaskHead { attempt: 2, ..away.task.head.clone() };
     let headers = vec![("rabbitry-first-reason".into(), "its worker was lost".into())];
     away.publish(Message { head: wire::encode(&head).into(), headers, ..away.message() }).await;
-    // As often as it comes, and the other does not end meanwhile.
-    runs.handler.until_planned(1 + 3).await;
-    let status = away.connection.queue_status(&names::work_queue("probe")).await.expect("a status");
-    assert_eq!(status.expect("it is there").consumers, 1, "it takes tasks all the time");
+    away.until_ready(&names::later_queue("probe"), 1).await;
+    // It comes some times more, and the other does not end meanwhile.
+    let (since, work) = (Instant::now(), names::work_queue("probe"));
+    while since.elapsed() < 4 * LATER {
+        let status = away.connection.queue_status(&work).await.expect("a status");
+        assert_eq!(status.expect("it is there").consumers, 1, "it takes tasks all the time");
+    }
     runs.enough();
     assert!(soon("an answer", other.outcome()).await.result.is_ok());
     away.is_back().await;

@@ -268,6 +268,29 @@ async fn a_deadline_ends_a_task_that_was_never_sent() {
 }
 
 #[tokio::test]
+async fn a_task_that_cannot_be_read_holds_up_no_other() {
+    let (site, mut gate) = gated_with(Place::embedded(), |options| options.memory_bytes = ROOM_FOR_ONE).await;
+    let (content_type, body) = large(1000);
+    let ask = Ask::post("/v1/tasks?kind=solve", &content_type, body);
+    let running = site.ask(ask.clone()).await.accepted();
+    assert_eq!(gate.begins().await, 1000);
+    let unreadable = site.ask(ask).await.accepted();
+    // No file can be read here.
+    let file = site.options.spool.join(format!("{}.task", unreadable.rsplit('/').next().expect("an id")));
+    let kept = file.with_extension("kept");
+    std::fs::rename(&file, &kept).expect("moved");
+    std::fs::create_dir(&file).expect("made");
+    let other = submit(&site, &small()).await;
+    gate.open();
+    site.ended(&running).await;
+    is_small_solution(&site.ended(&other).await["result"]["x"]);
+    assert_eq!(site.get(&unreadable).await.is(200)["state"], "queued");
+    std::fs::remove_dir(&file).expect("removed");
+    std::fs::rename(&kept, &file).expect("moved back");
+    assert_eq!(site.ended(&unreadable).await["state"], "done");
+}
+
+#[tokio::test]
 async fn results_that_were_read_go_soon_and_the_others_when_they_are_old() {
     let change = |options: &mut rabbitry::bridge::Options| {
         options.read_again = Duration::from_millis(500);

@@ -18,6 +18,7 @@ mod launcher;
 mod memory;
 mod presence;
 mod progress;
+mod recent;
 mod registry;
 mod running;
 mod session;

@@ -1,10 +1,11 @@
 //! Heartbeats out, control messages in.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::recent::Recent;
 use super::{Worker, progress};
 use crate::broker::{Connection, Consume, Consumer, Error, Message, Queue, Route};
 use crate::transport::{self, names};
@@ -15,29 +16,23 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Names of queues of bosses; the newest of them.
 #[derive(Default)]
-pub(super) struct BossQueues {
-    queues: Mutex<VecDeque<String>>,
-}
+pub(super) struct BossQueues(Mutex<Recent<String, 256>>);
 
 impl BossQueues {
-    const KEEP: usize = 256;
+    fn queues(&self) -> MutexGuard<'_, Recent<String, 256>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     pub(super) fn add(&self, queue: String) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        if !queues.contains(&queue) {
-            queues.push_back(queue);
-        }
-        if queues.len() > Self::KEEP {
-            queues.pop_front();
-        }
+        self.queues().add(queue);
     }
 
     pub(super) fn remove(&self, gone: &str) {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).retain(|queue| queue != gone);
+        self.queues().remove(gone);
     }
 
     pub(super) fn contains(&self, wanted: &str) -> bool {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|queue| queue == wanted)
+        self.queues().contains(wanted)
     }
 }
 

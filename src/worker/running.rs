@@ -1,12 +1,12 @@
 //! The tasks in hand, so that they can be stopped and asked how far they are. No I/O.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::recent::Recent;
 use crate::broker::Message;
 use crate::task::{TaskId, Watch};
 use crate::wire::{Share, TaskHead};
@@ -30,9 +30,9 @@ struct State {
     entered: u64,
     /// How many of them are to be reported.
     reporting: usize,
-    cancelled: Recent<TaskId>,
+    cancelled: Recent<TaskId, RECENT>,
     /// Those that are answered, or whose answer nobody reads, and that may be delivered once more.
-    answered: Recent<Publication>,
+    answered: Recent<Publication, RECENT>,
 }
 
 /// A task, the queue that its outcome goes to, and when it was sent there: whoever publishes it again, under a time of its own,
@@ -52,33 +52,8 @@ struct Entry {
     watch: Watch,
 }
 
-/// The newest of some tasks: one may still come from its queue.
-struct Recent<T> {
-    ids: HashSet<T>,
-    order: VecDeque<T>,
-}
-
-impl<T> Default for Recent<T> {
-    fn default() -> Self {
-        Recent { ids: HashSet::new(), order: VecDeque::new() }
-    }
-}
-
-/// How many are remembered.
+/// How many are remembered: one may still come from its queue.
 const RECENT: usize = 4096;
-
-impl<T: Clone + Eq + Hash> Recent<T> {
-    fn add(&mut self, task: T) {
-        if self.ids.insert(task.clone()) {
-            self.order.push_back(task);
-        }
-        if self.order.len() > RECENT
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
-    }
-}
 
 impl Running {
     /// Enters a task that came on a session; it leaves when the result is dropped. One that was cancelled before it came
@@ -99,7 +74,7 @@ impl Running {
             watch: watch.clone(),
         };
         let mut state = self.state();
-        if state.cancelled.ids.contains(&head.id) {
+        if state.cancelled.contains(&head.id) {
             watch.cancel();
         }
         state.entered += 1;
@@ -128,13 +103,13 @@ impl Running {
     /// Whether a task that comes once more was cancelled, or has its answer.
     pub(super) fn is_over(&self, copy: &TaskHead, message: &Message) -> bool {
         let answered = |reply_to: &String| self.is_answered(copy.id, reply_to, copy.sent_unix_ms);
-        self.state().cancelled.ids.contains(&copy.id) || message.reply_to.as_ref().is_some_and(answered)
+        self.state().cancelled.contains(&copy.id) || message.reply_to.as_ref().is_some_and(answered)
     }
 
     /// Whether somebody said so lately.
     pub(super) fn is_answered(&self, task: TaskId, reply_to: &str, sent_unix_ms: u64) -> bool {
         let publication = Publication { task, reply_to: Arc::from(reply_to), sent_unix_ms };
-        self.state().answered.ids.contains(&publication)
+        self.state().answered.contains(&publication)
     }
 
     /// Waits until this task is not in hand, or was told to stop.
@@ -283,18 +258,6 @@ mod tests {
         assert!(stopped(&one) && !stopped(&other));
         let [again, late] = [1, 3].map(|id| running.enter(&head(id, None), &boss, 1, None));
         assert!(stopped(&again) && stopped(&late));
-    }
-
-    #[test]
-    fn the_oldest_cancelled_task_is_forgotten_first() {
-        let (running, boss) = (Arc::new(Running::default()), Arc::from("boss"));
-        let many = RECENT as u128;
-        for id in (0..=many).chain([many]) {
-            running.cancel(TaskId(id));
-        }
-        let is_stopped = |id| stopped(&running.enter(&head(id, None), &boss, 1, None));
-        assert!(!is_stopped(0) && is_stopped(1) && is_stopped(many));
-        assert_eq!(running.state().cancelled.ids.len(), RECENT);
     }
 
     #[test]

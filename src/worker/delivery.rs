@@ -470,9 +470,12 @@ impl Way<'_> {
         });
         worker.done.fetch_add(answers.len() as u64, Relaxed);
         worker.failed.fetch_add(answers.iter().filter(|it| it.head.error.is_some()).count() as u64, Relaxed);
-        // A dead letter may be sent again, as it was.
-        let is_dead = |head: &OutcomeHead| matches!(head.error, Some(TaskError::TooManyAttempts { .. }));
-        let answered = answers.iter().filter(|it| !is_dead(&it.head)).map(|it| (it.head.id, it.sent_unix_ms));
+        // The desk sends a dead letter again without a time: of one that never had any nothing may be remembered.
+        let is_told = |it: &&Answer| {
+            let is_dead = matches!(it.head.error, Some(TaskError::TooManyAttempts { .. }));
+            !is_dead || it.sent_unix_ms != 0
+        };
+        let answered = answers.iter().filter(is_told).map(|it| (it.head.id, it.sent_unix_ms));
         let answered: Vec<(TaskId, u64)> = answered.collect();
         let sent_ns = monotonic_ns();
         answers.iter_mut().filter_map(|it| it.head.times.as_mut()).for_each(|times| times.sent_ns = sent_ns);

@@ -31,6 +31,9 @@ pub struct FaultPlan {
     pub channel_deaths: u32,
     /// A message that was published through an exchange is there twice.
     pub duplicates: u32,
+    /// After so many there are no more: of what is put back before each death of a worker, each time a share doubled, there would be
+    /// more than the deaths can end.
+    pub duplicates_max: u32,
     /// The broker restarts.
     pub restarts: u32,
     /// The broker has an alarm.
@@ -41,7 +44,7 @@ pub struct FaultPlan {
     pub slow: u32,
     /// The longest that anything takes on its way.
     pub slow_max: Duration,
-    /// After so many cuts, channel deaths, restarts and alarms there are no more. Duplicates and slow ways go on.
+    /// After so many cuts, channel deaths, restarts and alarms there are no more. Slow ways go on.
     pub faults_max: u32,
     /// What goes as one message, in bytes.
     pub inline_max_bytes: usize,
@@ -56,6 +59,7 @@ impl FaultPlan {
             unnoticed_percent: 0,
             channel_deaths: 0,
             duplicates: 0,
+            duplicates_max: 50,
             restarts: 0,
             alarms: 0,
             refusals: 0,
@@ -108,11 +112,12 @@ pub(super) struct Dice {
     plan: FaultPlan,
     thrown: u64,
     left: u32,
+    duplicates_left: u32,
 }
 
 impl Dice {
     pub(super) fn new(plan: FaultPlan) -> Self {
-        Dice { left: plan.faults_max, plan, thrown: 0 }
+        Dice { left: plan.faults_max, duplicates_left: plan.duplicates_max, plan, thrown: 0 }
     }
 
     /// From now on nothing goes wrong; all still takes its time.
@@ -195,7 +200,9 @@ impl Dice {
 
     /// Whether a message comes twice.
     pub(super) fn duplicates(&mut self) -> bool {
-        self.plan.duplicates > 0 && self.happens(self.plan.duplicates)
+        let twice = self.duplicates_left > 0 && self.plan.duplicates > 0 && self.happens(self.plan.duplicates);
+        self.duplicates_left -= u32::from(twice);
+        twice
     }
 
     /// How long a connect takes, and whether it fails.

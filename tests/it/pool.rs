@@ -120,10 +120,7 @@ impl Place {
 pub async fn cut_all_connections(on: &Place) -> bool {
     match &on.embedded {
         Some(broker) => broker.sever(),
-        None if rabbitmq::given().is_some() => {
-            eprintln!("not tested: RABBITRY_TEST_AMQP names a broker that the tests do not command");
-            return false;
-        }
+        None if !rabbitmq::takes_commands() => return false,
         None => {
             let address = on.broker.address();
             let vhost = address.rsplit('/').next().expect("a vhost");
@@ -207,10 +204,9 @@ impl Client {
 
     /// Sends a [`Probe`] whose workers were lost twice.
     pub async fn send_suspect(&self) -> TaskId {
-        let head = TaskHead { attempt: 2, ..head(&Probe::KIND, b"suspect") };
-        let message = self.message(wire::encode(&head), b"suspect");
-        let headers = vec![("rabbitry-first-reason".to_owned(), "its worker was lost".to_owned())];
-        self.publish(&names::work_queue("probe"), Message { headers, ..message }).await;
+        let head = head(&Probe::KIND, b"suspect");
+        let message = lost_twice(&head, self.message(Vec::new(), b"suspect"));
+        self.publish(&names::work_queue("probe"), message).await;
         head.id
     }
 
@@ -232,19 +228,34 @@ impl Client {
         wire::decode(&self.reply().await.head).expect("one outcome")
     }
 
-    /// Asks for the state of a queue until it is so; each question is a round trip to the broker.
     pub async fn until(&self, queue: &str, what: &str, so: impl Fn(Option<QueueStatus>) -> bool) {
-        soon(what, async {
-            while !so(self.connection.queue_status(queue).await.expect("a status")) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(&*self.connection, queue, what, so).await;
     }
 
     pub async fn until_ready(&self, queue: &str, ready: u64) {
-        self.until(queue, &format!("{ready} ready in {queue}"), |q| q.is_some_and(|q| q.ready == ready)).await;
+        until_ready(&*self.connection, queue, ready).await;
     }
+}
+
+/// Asks for the state of a queue until it is so; each question is a round trip to the broker.
+pub async fn until(connection: &dyn Connection, queue: &str, what: &str, so: impl Fn(Option<QueueStatus>) -> bool) {
+    soon(what, async {
+        while !so(connection.queue_status(queue).await.expect("a status")) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+pub async fn until_ready(connection: &dyn Connection, queue: &str, ready: u64) {
+    until(connection, queue, &format!("{ready} ready in {queue}"), |q| q.is_some_and(|q| q.ready == ready)).await;
+}
+
+/// A task whose workers were lost twice.
+pub fn lost_twice(head: &TaskHead, message: Message) -> Message {
+    let head = TaskHead { attempt: 2, ..head.clone() };
+    let headers = vec![("rabbitry-first-reason".to_owned(), "its worker was lost".to_owned())];
+    Message { head: wire::encode(&head).into(), headers, ..message }
 }
 
 /// A binary `solve` task of this system as head and body.

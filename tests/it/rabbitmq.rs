@@ -50,6 +50,15 @@ pub fn given() -> Option<String> {
     std::env::var("RABBITRY_TEST_AMQP").ok().filter(|url| !url.is_empty())
 }
 
+/// Whether the broker is one that the tests command; if not, says so.
+pub fn takes_commands() -> bool {
+    let own = given().is_none();
+    if !own {
+        eprintln!("not tested: RABBITRY_TEST_AMQP names a broker that the tests do not command");
+    }
+    own
+}
+
 /// The shared node. Blocks while it starts. Tests that stop it would disturb others: they start their own.
 pub fn node() -> &'static Node {
     static NODE: OnceLock<Node> = OnceLock::new();

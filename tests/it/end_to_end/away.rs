@@ -12,7 +12,10 @@ use rabbitry::transport::{self, names};
 use rabbitry::wire::{self, OutcomeHead, PullRequest, TaskHead};
 use rabbitry::worker::{Memory, Options};
 
-use crate::pool::{Did, Place, Probe, ProbeHandler, endless, head, on_both, one_slot, pulled_head, soon, submit};
+use crate::pool::{
+    Did, Place, Probe, ProbeHandler, endless, head, lost_twice, on_both, one_slot, pulled_head, soon, submit, until,
+    until_ready,
+};
 use crate::rabbitmq::Node;
 
 on_both!(
@@ -116,23 +119,14 @@ impl Absent {
         assert!(outcome.body.concat() == self.task.payload.concat(), "{} bytes", outcome.body_bytes());
     }
 
-    async fn until_status(&self, queue: &str, what: &str, so: impl Fn(Option<QueueStatus>) -> bool) {
-        soon(what, async {
-            while !so(self.connection.queue_status(queue).await.expect("a status")) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-    }
-
     async fn until_ready(&self, queue: &str, ready: u64) {
-        self.until_status(queue, &format!("{ready} ready in {queue}"), |q| q.is_some_and(|q| q.ready == ready)).await;
+        until_ready(&*self.connection, queue, ready).await;
     }
 
     /// Nothing of its task is anywhere.
     async fn nothing_is_left(&self) {
         for queue in [names::work_queue("probe"), names::later_queue("probe"), names::DEAD.into()] {
-            self.until_status(&queue, "nothing left", |q| q.is_none_or(|q| q.ready == 0)).await;
+            until(&*self.connection, &queue, "nothing left", |q| q.is_none_or(|q| q.ready == 0)).await;
         }
         assert!(self.connection.queue_status(&self.pull).await.expect("a status").is_none_or(|q| q.ready == 0));
     }
@@ -196,9 +190,7 @@ async fn a_suspect_whose_boss_is_away_ends_nothing_else(on: Place) {
     let worker = on.worker(runs.handler.clone(), Options { later: LATER, ..one_slot() });
     let other = submit(&boss, Probe("other".into())).await;
     runs.begins("other").await;
-    let head = TaskHead { attempt: 2, ..away.task.head.clone() };
-    let headers = vec![("rabbitry-first-reason".into(), "its worker was lost".into())];
-    away.publish(Message { head: wire::encode(&head).into(), headers, ..away.message() }).await;
+    away.publish(lost_twice(&away.task.head, away.message())).await;
     away.until_ready(&names::later_queue("probe"), 1).await;
     // It comes some times more, and the other does not end meanwhile.
     let (since, work) = (Instant::now(), names::work_queue("probe"));

@@ -86,7 +86,8 @@ async fn suspects_that_follow_each_other_are_handed_over_once(on: Place) {
     }
     assert_eq!(worker.stop().await.done, SUSPECTS);
     let status = client.connection.queue_status(&copies.name).await.expect("a status").expect("it is there");
-    assert!(status.ready < SUSPECTS, "{} were handed over for {SUSPECTS}", status.ready);
+    // Once, or twice if the broker paused between two of them; for each of them it would be 45.
+    assert!(status.ready < 2 * SUSPECTS, "{} were handed over for {SUSPECTS}", status.ready);
 }
 
 async fn a_boss_that_closes_takes_its_queues_with_it(on: Place) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::load::{Stream, Watched};
-use super::restarts::Site;
+use super::restarts::{LOOK, Site};
 use super::{BACK_WITHIN, PATIENCE, on_node, short_and_long, within};
 use crate::http::client::Ask;
 use crate::programs::{BOSS, Process, WORKER, program, watcher};
@@ -97,6 +97,7 @@ async fn a_bridge_without_a_request_is_not_ready_while_the_broker_takes_nothing(
                 if reply.status != 200 {
                     break reply;
                 }
+                tokio::time::sleep(LOOK).await;
             }
         };
         let reply = within(PATIENCE, "the bridge to notice", unready).await.problem(503, "busy");

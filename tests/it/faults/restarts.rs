@@ -18,7 +18,7 @@ short_and_long!(a_broker_that_restarts_loses_no_task_and_everybody_is_back_in_10
 const DETACHED: usize = 4;
 const IN_FLIGHT: usize = 24;
 /// Looked at so often while a program comes back.
-const LOOK: Duration = Duration::from_millis(10);
+pub(super) const LOOK: Duration = Duration::from_millis(10);
 
 /// A bridge process and what was given to it.
 pub(super) struct Site {

@@ -6,7 +6,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::client::{Ask, Reply};
-use super::{Gated, ROOM_FOR_ONE, Site, gated, gated_with, is_small_solution, large, small, small_raw, submit};
+use super::{
+    Gated, ROOM_FOR_ONE, Site, gated, gated_with, is_small_solution, large, prioritised, small, small_raw, submit,
+};
 use crate::pool::{Place, on_both, soon};
 
 on_both!(a_detached_task_is_computed_and_its_result_waits, a_task_is_cancelled_in_every_phase, high_goes_before_low,);
@@ -24,13 +26,16 @@ async fn a_detached_task_is_computed_and_its_result_waits(on: Place) {
     for told in ["created", "finished", "worker", "compute_seconds", "payload_bytes"] {
         assert!(!view[told].is_null(), "{told}: {view}");
     }
-    // As times: as texts they are of different lengths.
-    let time = |told: &str| view[told].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    assert!(time("created").is_some() && time("created") <= time("finished"), "{view}");
+    assert!(time(&view, "created").is_some() && time(&view, "created") <= time(&view, "finished"), "{view}");
     let raw = site.ask(Ask::get(&url).accept("application/octet-stream")).await;
     assert_eq!((raw.status.as_u16(), raw.body.len(), raw.header("rabbitry-shape")), (200, 16, "2"));
     let npy = site.ask(Ask::get(&url).accept("application/x-npy")).await;
     assert_eq!(&npy.body[npy.body.len() - 16..], &raw.body[..]);
+}
+
+/// As a time: as texts they are of different lengths.
+fn time(view: &Value, told: &str) -> Option<jiff::Timestamp> {
+    view[told].as_str()?.parse().ok()
 }
 
 /// Cancels with DELETE and checks that the task is so.
@@ -75,15 +80,11 @@ async fn a_task_is_cancelled_in_every_phase(on: Place) {
 
 async fn high_goes_before_low(on: Place) {
     let (site, mut gate) = gated(on).await;
-    let first = submit(&site, &super::identity(3, &[1.0; 3])).await;
+    let first = submit(&site, &prioritised(3, "normal")).await;
     assert_eq!(gate.begins().await, 3);
-    // The worker has one more in hand; it takes it before it knows of the others.
-    let second = submit(&site, &super::identity(4, &[1.0; 4])).await;
-    let prioritised = |n: usize, priority: &str| {
-        let mut system = super::identity(n, &vec![1.0; n]);
-        system["priority"] = priority.into();
-        system
-    };
+    // The worker has one more in hand; it takes it before it knows of the others, and no other shares its message.
+    let second = submit(&site, &prioritised(4, "normal")).await;
+    all_are_sent(&site).await;
     let mut urls = vec![first, second];
     for (n, priority) in [(5, "low"), (6, "normal"), (7, "high")] {
         urls.push(submit(&site, &prioritised(n, priority)).await);
@@ -236,18 +237,22 @@ async fn page(site: &Site, query: &str) -> (Vec<String>, Value) {
 #[tokio::test]
 async fn a_deadline_ends_a_task_that_runs_and_one_that_waits() {
     let (site, mut gate) = gated(Place::embedded()).await;
-    let mut system = small();
-    system["deadline_ms"] = 300.into();
-    let runs = submit(&site, &system).await;
+    let late_in = |ms: u64| {
+        let mut system = small();
+        system["deadline_ms"] = ms.into();
+        system
+    };
+    // Time to reach the disk and the worker.
+    let runs = submit(&site, &late_in(3000)).await;
     gate.begins().await;
-    let waits = submit(&site, &system).await;
+    let waits = submit(&site, &late_in(300)).await;
     for url in [runs, waits] {
         let view = site.ended(&url).await;
         assert_eq!((&view["state"], &view["error"]["code"]), (&"failed".into(), &"deadline_exceeded".into()), "{view}");
-        assert!(view["created"].as_str() < view["deadline"].as_str(), "{view}");
+        assert!(time(&view, "created").is_some() && time(&view, "created") < time(&view, "deadline"), "{view}");
         site.ask(Ask::get(&url).accept("application/x-npy")).await.problem(504, "deadline_exceeded");
     }
-    site.ask(Ask::json("/v1/solve", &system)).await.problem(504, "deadline_exceeded");
+    site.ask(Ask::json("/v1/solve", &late_in(300))).await.problem(504, "deadline_exceeded");
 }
 
 #[tokio::test]
@@ -293,8 +298,8 @@ async fn a_task_that_cannot_be_read_holds_up_no_other() {
 #[tokio::test]
 async fn results_that_were_read_go_soon_and_the_others_when_they_are_old() {
     let change = |options: &mut rabbitry::bridge::Options| {
-        options.read_again = Duration::from_millis(500);
-        options.result_ttl = Duration::from_secs(4);
+        options.read_again = Duration::from_millis(1500);
+        options.result_ttl = Duration::from_secs(8);
     };
     let gate = Gated::new();
     gate.open();

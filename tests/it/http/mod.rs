@@ -328,6 +328,13 @@ pub fn identity(n: usize, b: &[f64]) -> Value {
     json!({"a": (0..n).map(row).collect::<Vec<_>>(), "b": b})
 }
 
+/// A diagonal system with this priority: those of different priorities share no message.
+pub fn prioritised(n: usize, priority: &str) -> Value {
+    let mut system = identity(n, &vec![1.0; n]);
+    system["priority"] = priority.into();
+    system
+}
+
 /// The raw payload of a system and its parameters in base64, as docs/protocol.md has them.
 pub fn raw_system(a: Matrix, b: Matrix) -> (String, Vec<u8>) {
     let (head, body) = crate::pool::raw(rabbitry::tasks::solve::System::new(a, b));

@@ -401,7 +401,7 @@ async fn a_stop_ends_pictures_and_their_events() {
 
 #[tokio::test]
 async fn one_that_has_ended_is_kept_for_a_time() {
-    let short = |options: &mut rabbitry::bridge::Options| options.result_ttl = Duration::from_millis(300);
+    let short = |options: &mut rabbitry::bridge::Options| options.result_ttl = Duration::from_secs(2);
     let site = Site::with(Place::embedded(), vec![Arc::new(RenderHandler)], short).await;
     let url = submit(&site).await;
     assert_eq!(site.get(format!("{url}?wait=60")).await.is(200)["state"], "done");

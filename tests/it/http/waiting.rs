@@ -82,11 +82,15 @@ async fn two_hundred_polls_of_one_task_are_answered_at_once(on: Place) {
 
 async fn events_tell_every_state_and_end(on: Place) {
     let (site, mut gate) = gated(on).await;
+    // Has the slot until the first event has come.
+    let holds = submit(&site, &small()).await;
+    assert_eq!(gate.begins().await, 2);
     let (content_type, body) = large(1000);
     let url = site.ask(Ask::post("/v1/tasks?kind=solve", &content_type, body)).await.accepted();
     let mut events = Events::of(&site, &url).await;
     assert_eq!(events.next().await.expect("the first")["state"], "queued");
-    gate.begins().await;
+    site.ask(Ask::delete(&holds)).await.is(200);
+    assert_eq!(gate.begins().await, 1000);
     let mut last = events.next().await.expect("a second");
     while last["state"] == "queued" {
         last = events.next().await.expect("another");

@@ -1,12 +1,17 @@
 //! `boss render` as people use it: the same picture from any pool, through kills and interruptions.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use rabbitry::task::Watch;
 use serde_json::Value;
 
 use super::{BOSS, Process, boss, program, until_busy, watcher};
-use crate::pool::soon;
+use crate::pool::{Place, one_slot, soon};
 use crate::rabbitmq::vhost;
+use crate::render::Odd;
 
 /// A scene of the repository.
 fn scene(name: &str) -> String {
@@ -71,10 +76,20 @@ async fn workers_that_are_killed_and_come_late_change_no_byte() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_keeps_what_is_done_and_resume_goes_on_with_it() {
-    let folder = Folder::new();
+    let (place, folder) = (Place::rabbitmq().await, Folder::new());
     report(&render(&folder.room("whole.png", &[])).await);
+    // Makes two pieces, and stands still in the third until it is called off.
+    let begun = AtomicUsize::new(0);
+    let before = move |_: &[u8], watch: &Watch| {
+        let stands = begun.fetch_add(1, Ordering::Relaxed) >= 2;
+        while stands && watch.check().is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        watch.check()
+    };
+    let _worker = place.worker(Arc::new(Odd { before, change: |blob| blob }), one_slot());
     // The preview tells when some of it is done.
-    let arguments = folder.room("half.png", &["--preview", "--slots", "1"]);
+    let arguments = folder.room("half.png", &["--preview", "--broker", place.url()]);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut half = Process::start(program(BOSS, &arguments));
     let preview = folder.path("half.png");

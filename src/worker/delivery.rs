@@ -110,7 +110,8 @@ pub(super) async fn put_back(session: Arc<Session>, delivery: Delivery) {
 
 /// Gives a task that is to be computed with nothing beside it to `taker`, unless its boss is away: it is put aside then, and
 /// nothing else has to wait for it.
-pub(super) async fn unless_away(session: Arc<Session>, delivery: Delivery, taker: oneshot::Sender<Delivery>) {
+pub(super) async fn unless_away(session: Arc<Session>, mut delivery: Delivery, taker: oneshot::Sender<Delivery>) {
+    dead::forget_waits(&mut delivery.message.headers);
     let aside = {
         let Delivery { message, routing_key, .. } = &delivery;
         let (source, received_ns) = (Source::default(), monotonic_ns());

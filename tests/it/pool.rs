@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rabbitry::boss::{self, Boss, Submit, Ticket};
@@ -239,12 +239,14 @@ impl Client {
 
 /// Asks for the state of a queue until it is so; each question is a round trip to the broker.
 pub async fn until(connection: &dyn Connection, queue: &str, what: &str, so: impl Fn(Option<QueueStatus>) -> bool) {
-    soon(what, async {
-        while !so(connection.queue_status(queue).await.expect("a status")) {
-            tokio::task::yield_now().await;
+    let began = Instant::now();
+    loop {
+        let status = soon(what, connection.queue_status(queue)).await.expect("a status");
+        if so(status) {
+            return;
         }
-    })
-    .await;
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}: {status:?}");
+    }
 }
 
 pub async fn until_ready(connection: &dyn Connection, queue: &str, ready: u64) {

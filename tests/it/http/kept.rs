@@ -129,19 +129,21 @@ async fn answers_stay_with_the_broker_until_the_disk_takes_them(on: Place) {
     client.until_ready(&names::work_queue("solve"), 1).await;
     let results = results_of(&site);
     answered_meanwhile(&mut site, &client, &gate, 3).await;
-    // No file can be written here.
-    let id = first.rsplit('/').next().expect("an id");
-    let obstacle = site.options.spool.join(format!("{id}.outcome.tmp"));
-    std::fs::create_dir(&obstacle).expect("made");
+    // No files can be written here. Whichever answer is in front, it does not get past.
+    let obstacles = [&first, &second, &third].map(|url| {
+        let id = url.rsplit('/').next().expect("an id");
+        site.options.spool.join(format!("{id}.outcome.tmp"))
+    });
+    obstacles.iter().for_each(|obstacle| std::fs::create_dir(obstacle).expect("made"));
     site.start().await;
-    // All are taken from the queue, the first again and again to the disk; to the broker they are unacked.
+    // All are taken from the queue, and one again and again to the disk; to the broker they are unacked.
     client.until_ready(&results, 0).await;
     assert_eq!(site.get(&first).await.is(200)["state"], "queued");
     site.stop().await;
     client.until_ready(&results, 3).await;
     site.start().await;
     client.until_ready(&results, 0).await;
-    std::fs::remove_dir(&obstacle).expect("removed");
+    obstacles.iter().for_each(|obstacle| std::fs::remove_dir(obstacle).expect("removed"));
     for (url, n) in [(first, 3), (second, 4), (third, 5)] {
         assert_eq!(site.ended(&url).await["result"]["x"], Value::from(vec![1.0; n]));
     }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::acks::{Acks, Calls};
 use super::convert::{self, short};
 use super::topology::operation;
-use super::{is_fatal, reason};
+use super::{end_by, is_fatal, reason};
 use crate::broker::life::Life;
 use crate::broker::{Consume, Consumer, Delivery, Error, Settle, Verdict};
 
@@ -45,8 +45,7 @@ pub(super) async fn consume(
     let (channel, stream) = match open.await {
         Ok(open) => open,
         Err(error) if is_fatal(connection.status(), &error) => {
-            life.end(reason(&error));
-            return Err(life.ended().await);
+            return Err(end_by(&life, &error).await);
         }
         Err(error) => return Err(operation(format!("consume from queue {queue:?}"), &error, None)),
     };

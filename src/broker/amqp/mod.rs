@@ -25,7 +25,11 @@ use lapin::{ConnectionProperties, ErrorKind};
 
 use self::address::Address;
 use self::connection::AmqpConnection;
+use super::life::Life;
 use super::{Broker, Connection, Error};
+
+/// How long the cause of an end is waited for when its echo came first.
+const CAUSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The longest message worth sending in one piece. RabbitMQ refuses more than 16 MiB by default since 4.0, and above
 /// about 8 MiB one message is slower than parts: 8 MiB and some room for what goes with them.
@@ -140,6 +144,20 @@ fn is_fatal(connection: &lapin::ConnectionStatus, error: &lapin::Error) -> bool 
         }
         _ => true,
     }
+}
+
+/// Ends a life after a fatal error, and says why it ended. An error that only says that a channel or a connection is dead
+/// is an echo: what killed it is an event on its way.
+async fn end_by(life: &Life, error: &lapin::Error) -> Error {
+    let echo = matches!(
+        error.kind(),
+        ErrorKind::InvalidChannel(_) | ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_)
+    );
+    if echo && let Ok(cause) = tokio::time::timeout(CAUSE_TIMEOUT, life.ended()).await {
+        return cause;
+    }
+    life.end(reason(error));
+    life.ended().await
 }
 
 /// What an error says, without the layers around it.

@@ -8,6 +8,10 @@
 //! settles, not to its own: so each message carries an id, and who got which return is sorted out when the batch is
 //! complete. And an error on the channel (a message too long for the broker) fails everything in flight on it: so the
 //! one that is to blame is found, and the others are published again on a new channel (at least once).
+//!
+//! A third cannot be dodged: lapin writes the frames of publishes after those of everything else, so what waits for the
+//! socket when the broker closes the channel may follow the close-ok, which ends the connection ("expected
+//! 'channel.open'", 344 of 6188 times with 200 messages in flight). It is a lost connection like any other.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,7 +26,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::convert::{properties, short};
-use super::{is_fatal, reason};
+use super::{end_by, is_fatal, reason};
 use crate::broker::life::Life;
 use crate::broker::limits::publish_to;
 use crate::broker::{Confirm, Error, Message, Published, Route, concat};
@@ -316,7 +320,7 @@ impl Confirms {
             failed = answer_blamed(failed, cause);
         }
         if let Some(error) = errors.iter().find(|error| is_fatal(status, error)) {
-            return self.lost(error);
+            return Err(end_by(&self.life, error).await);
         }
         // No cause is known: publishing again might go on for ever.
         if cause.is_none() {
@@ -325,7 +329,7 @@ impl Confirms {
         }
         match open(&self.connection).await {
             Ok(channel) => self.channel = channel,
-            Err(error) => return self.lost(&error),
+            Err(error) => return Err(end_by(&self.life, &error).await),
         }
         let mut sending = sending.lock().await;
         while let Ok(job) = self.jobs.try_recv() {
@@ -338,11 +342,6 @@ impl Confirms {
         failed.into_iter().for_each(|entry| self.flights.push(start(&self.channel, entry)));
         sending.channel = Some(self.channel.clone());
         Ok(())
-    }
-
-    fn lost(&self, error: &lapin::Error) -> Result<(), Error> {
-        self.life.end(reason(error));
-        self.life.check()
     }
 }
 

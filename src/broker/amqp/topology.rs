@@ -12,7 +12,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::Mutex;
 
 use super::convert::short;
-use super::{is_fatal, reason};
+use super::{end_by, is_fatal, reason};
 use crate::broker::life::Life;
 use crate::broker::{Error, ExchangeKind, Queue, QueueStatus, Route};
 
@@ -120,10 +120,7 @@ impl Topology {
             lost = self.life.ended() => return Err(lost),
         };
         match done {
-            Err(error) if is_fatal(self.connection.status(), &error) => {
-                self.life.end(reason(&error));
-                Err(self.life.ended().await)
-            }
+            Err(error) if is_fatal(self.connection.status(), &error) => Err(end_by(&self.life, &error).await),
             done => Ok(done),
         }
     }

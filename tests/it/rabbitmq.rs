@@ -69,3 +69,8 @@ pub fn node() -> &'static Node {
 pub fn version() -> String {
     install::Install::chosen().version
 }
+
+/// Whether a classic queue of theirs has `consumer_timeout`. From 4.3 on the timeout is the queue's, and only quorum ones have it.
+pub fn classic_queues_time_out() -> bool {
+    ["3.", "4.0", "4.1", "4.2"].iter().any(|earlier| version().starts_with(earlier))
+}

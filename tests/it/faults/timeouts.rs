@@ -1,6 +1,6 @@
 //! A task that takes longer than the broker waits for its ack. The short form is in `recovery.rs`.
 //!
-//! From RabbitMQ 4.3 on the timeout is the queue's: classic ones have none, and quorum queues look once a minute.
+//! From RabbitMQ 4.3 on this takes quorum queues, which look once a minute.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use rabbitry::worker::Options;
 
 use super::{PATIENCE, nothing_died, on_node, report, within};
 use crate::pool::{Place, Probe, ProbeHandler, one_slot, submit};
-use crate::rabbitmq::{Node, version};
+use crate::rabbitmq::{Node, classic_queues_time_out};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const WORK: Duration = Duration::from_secs(90);
@@ -34,7 +34,7 @@ async fn outlast() -> String {
     );
     node.ctl(&["eval", &limits]).await;
     let on = Place::of(Arc::new(AmqpBroker::new(&node.url("t0")).expect("a legal address")));
-    let quorum = !["3.", "4.0", "4.1", "4.2"].iter().any(|earlier| version().starts_with(earlier));
+    let quorum = !classic_queues_time_out();
     let work = if quorum { LONGER_WORK } else { WORK };
     let boss = on.boss_with(boss::Options { quorum, ..boss::Options::default() }).await;
     let handler = ProbeHandler::watching(Probe::KIND, move |bytes, watch| {

@@ -5,7 +5,7 @@
 //!
 //! The boss is this process; the workers are the built program, the broker a private RabbitMQ. Every answer is checked.
 //! Fails if a task is lost, answered twice or answered wrongly, or if memory grows by more than 5 % (and 16 MiB) from the
-//! fifth of the time after four minutes to the last fifth.
+//! second tenth of the time to the last two.
 
 #[path = "soak/kinds.rs"]
 mod kinds;

@@ -38,9 +38,8 @@ const MB: u64 = 1_000_000;
 const WINDOW_BYTES: u64 = 100 * MB;
 /// A's, B's and X's sides: tasks of 4 MB with answers of 2 MB.
 const N: usize = 500;
-/// What a worker may take, by its `--memory`: its payloads ahead, its buffers, its answers on their way, and what malloc
-/// keeps of all these.
-const WORKER_BYTES: u64 = 512 << 20;
+/// What a worker may grow by: its payloads ahead, its buffers and its answers on their way.
+const WORKER_BYTES: u64 = 300 * MB;
 /// What programs and brokers take for each byte that is on its way: lapin's copies, Erlang's binaries.
 const COPIES: u64 = 4;
 
@@ -83,7 +82,7 @@ impl Resident {
 async fn stop_boss(tasks: usize) -> String {
     let node = on_node(Node::start);
     let url = format!("{}?heartbeat=2", node.url("t0"));
-    let mut worker = Process::worker(&url, &["--slots", "2", "--memory", &WORKER_BYTES.to_string()]).await;
+    let mut worker = Process::worker(&url, &["--slots", "2", "--memory", "512MiB"]).await;
     let watching = watcher(&node.url("t0")).await;
     let count = tasks.to_string();
     let window = WINDOW_BYTES.to_string();
@@ -138,7 +137,7 @@ async fn leave_unread(tasks: usize) -> String {
     let client = place.client().await;
     let queue = Queue { name: UNREAD.to_owned(), exclusive: true, ..Queue::default() };
     client.connection.declare_queue(&queue).await.expect("declared");
-    let worker = Process::worker(&node.url("t0"), &["--slots", "2", "--memory", &WORKER_BYTES.to_string()]).await;
+    let worker = Process::worker(&node.url("t0"), &["--slots", "2", "--memory", "512MiB"]).await;
     let (of_worker, of_broker) = (Resident::watch(worker.pid()), Resident::watch(node.pid()));
     let (head, body) = raw(System::random(N, N, 1));
     for number in 0..tasks {

@@ -19,8 +19,8 @@ struct Seen {
     resident: [f64; 4],
 }
 
-/// The second is the worker that is never killed: the others have no time to grow.
-const WHO: [&str; 4] = ["boss", "it stays", "workers", "broker"];
+/// The worker is the one that is never killed: the others have no time to grow.
+const WHO: [&str; 4] = ["boss", "worker", "workers", "broker"];
 
 impl Memory {
     pub fn new(broker_pid: u32) -> Self {
